@@ -29,7 +29,7 @@ class ModelError(HarnessError):
 
 
 class ToolchainError(HarnessError):
-    """A toolchain's definition is wrong, or its environment cannot be made or is not what it was."""
+    """A toolchain's definition is wrong, or its environment is not, or no longer, what it says."""
 
 
 class EngineError(HarnessError):

@@ -136,7 +136,10 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Model:
-    """A model to compile: its main file, its external data files, and the shapes it is fixed to."""
+    """A model to compile: its main file, its external data, and the shapes that it is fixed to.
+
+    ``external``: (path relative to the model's folder, SHA-256) of each external data file.
+    """
 
     __pydantic_config__ = Strict
 
@@ -144,7 +147,7 @@ class Model:
     path: str
     sha256: str
     inputs: dict[str, tuple[int, ...]]
-    external: tuple[str, ...] = ()
+    external: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,15 +179,6 @@ class Toolchain:
     tools: dict[str, Tool]
     limits: Limits
     identity: str  # sha256 over the definition, lock, driver and overlay: what is pinned
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What the launcher saw inside, just before the driver started; see engines/launcher.py."""
-
-    __pydantic_config__ = Strict
-
-    values: dict[str, str | int | bool]
 
 
 @dataclass(frozen=True)

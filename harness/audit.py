@@ -1,0 +1,362 @@
+"""The story of a run, top to bottom: plan → build → compare → replay → judge.
+
+Everything hostile happens in engines; everything that decides is pure and elsewhere. This file
+only puts the steps in order, in parallel where they do not depend on each other.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
+
+from harness import __version__, plan, process
+from harness import replay as replaying
+from harness.bisect import find_cause
+from harness.build import Installed, host_facts, run_build
+from harness.compare import Comparer
+from harness.engines.interface import Engine
+from harness.ledger import Ledger
+from harness.models import (
+    Bisection,
+    BuildRecord,
+    Comparison,
+    ComparisonKind,
+    ComparisonResult,
+    Limits,
+    Model,
+    Outcome,
+    Policy,
+    ReplayResult,
+    Report,
+    Toolchain,
+    Variation,
+    Verdict,
+)
+from harness.records import SCHEMA_VERSION
+from harness.store import Store, remove_tree
+from harness.verdict import judge_model, worst
+
+T = TypeVar("T")
+Wanted = replaying.Job | None  # None: the build lacks what the replay starts from
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything that one run is asked to do, resolved: nothing is looked up after this.
+
+    ``installed`` by toolchain name; ``recipes`` by compiler; ``replayers`` are independent LLVMs;
+    ``linkers`` by the name of the toolchain that links. ``cost``: model name → a rough weight,
+    so that the longest builds start first.
+    """
+
+    run: str
+    models: tuple[Model, ...]
+    toolchains: tuple[Toolchain, ...]
+    installed: Mapping[str, Installed]
+    recipes: Mapping[str, tuple[replaying.Recipe, ...]]
+    replayers: tuple[replaying.Replayer, ...]
+    linkers: Mapping[str, replaying.Replayer]
+    policy: Policy
+    ledger: Ledger
+    seed: int
+    builds_per_toolchain: int
+    jobs: int
+    today: datetime.date
+    bisect: bool = True
+    keep: bool = False
+    resume: bool = False
+    cost: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class Progress(Protocol):
+    """Told what is going on, from the main thread only."""
+
+    def planned(self, builds: Sequence[plan.Build]) -> None: ...
+    def started(self, what: str, build: str) -> None: ...
+    def finished(self, what: str, build: str, outcome: str, seconds: float) -> None: ...
+
+
+def run(request: Request, engine: Engine, store: Store, progress: Progress) -> Report:
+    """Do what was asked and write ``report.json``. Raises HarnessError where there is no answer.
+
+    An interrupted run leaves its finished builds; run again with ``resume`` to go on.
+    """
+    started = datetime.datetime.now(datetime.UTC)
+    began = time.monotonic()
+    builds = plan.builds(
+        request.models, request.toolchains, request.seed, request.builds_per_toolchain
+    )
+    builds = tuple(sorted(builds, key=lambda build: -request.cost.get(build.model.name, 0)))
+    comparer = Comparer(store, request.ledger, request.policy.allowed_explanations, request.today)
+    with store.open_run(request.run) as scratch:
+        work = _Work(request, engine, store, scratch, comparer)
+        progress.planned(builds)
+        known = _resumed(request, store, builds)
+        for record in known.values():
+            progress.finished("build", record.id, "kept", record.wall_seconds)
+        records, replays = _build_and_replay(builds, known, work, progress)
+        comparisons = _compare(records, work)
+        bisections = _bisect(builds, records, comparisons, work, progress)
+        planned = {
+            model.name: [build.id for build in builds if build.model.name == model.name]
+            for model in request.models
+        }
+        verdicts = tuple(
+            judge_model(model, planned[model.name], records, comparisons, replays, request.policy)
+            for model in request.models
+        )
+        report = Report(
+            schema_version=SCHEMA_VERSION,
+            run=request.run,
+            harness_version=__version__,
+            started=started.isoformat(timespec="seconds"),
+            wall_seconds=round(time.monotonic() - began, 3),
+            seed=request.seed,
+            complete=True,
+            engine=engine.name,
+            isolation=engine.isolation,
+            host=host_facts(),
+            policy=request.policy,
+            models=request.models,
+            toolchains=request.toolchains,
+            builds=tuple(records),
+            comparisons=tuple(comparisons),
+            replays=tuple(replays),
+            bisections=bisections,
+            verdicts=verdicts,
+            verdict=worst(verdict.verdict for verdict in verdicts),
+            notes=(*request.notes, *_ledger_notes(request)),
+        )
+        store.save_report(report)
+    return report
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What every task of this run needs."""
+
+    request: Request
+    engine: Engine
+    store: Store
+    scratch: Path
+    comparer: Comparer
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        folder = self.scratch / str(next(self.numbers))
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            if not self.request.keep:
+                remove_tree(folder)
+
+    def build(self, build: plan.Build) -> BuildRecord:
+        installed = self.request.installed[build.toolchain.name]
+        with self.folder() as folder:
+            record, log = run_build(build, installed, self.engine, self.store, folder)
+        self.store.save_build(self.request.run, record, log)
+        return record
+
+    def regenerate(self, job: replaying.Job) -> replaying.Regenerated:
+        with self.folder() as folder:
+            return replaying.regenerate(job, self.engine, self.store, folder, Limits())
+
+
+def _resumed(
+    request: Request, store: Store, builds: Sequence[plan.Build]
+) -> dict[str, BuildRecord]:
+    """Finished builds of the same run, if they are exactly what would be built now."""
+    if not request.resume:
+        return {}
+    wanted = {build.id: build for build in builds}
+    kept = {}
+    for record in store.load_builds(request.run):
+        build = wanted.get(record.id)
+        if (
+            build is not None
+            and record.outcome is Outcome.BUILT
+            and record.variation == build.variation
+            and record.model_sha256 == build.model.sha256
+            and record.toolchain_identity == build.toolchain.identity
+            and record.environment_sha256
+            == request.installed[build.toolchain.name].environment.sha256
+        ):
+            kept[record.id] = record
+    return kept
+
+
+def _build_and_replay(
+    builds: Sequence[plan.Build],
+    known: Mapping[str, BuildRecord],
+    work: _Work,
+    progress: Progress,
+) -> tuple[list[BuildRecord], list[ReplayResult]]:
+    """All builds, and the replays of each as soon as it is there. One pool for both.
+
+    Replays of builds with the same normalized sources run once.
+    """
+    records: dict[str, BuildRecord] = dict(known)
+    shared: dict[str, Future[replaying.Regenerated]] = {}
+    served: dict[str, str] = {}  # replay key → the build that it ran for
+    wanted: list[tuple[replaying.Recipe, BuildRecord, replaying.Replayer, Wanted]] = []
+
+    with _Pool(work.request.jobs) as pool:
+        pending: dict[Future[Any], tuple[str, str]] = {}
+
+        def submit(what: str, build: str, task: Callable[[], T]) -> Future[T]:
+            future = pool.submit(task)
+            pending[future] = (what, build)
+            progress.started(what, build)
+            return future
+
+        def plan_replays(record: BuildRecord) -> None:
+            if record.outcome is not Outcome.BUILT:
+                return
+            canonical = work.comparer.canonical(record)
+            for recipe, replayer in _replays_of(record, work.request):
+                target = _target(record, work.request)
+                job = replaying.job_for(recipe, replayer, target, canonical)
+                wanted.append((recipe, record, replayer, job))
+                if job is not None and (key := replaying.key(job)) not in shared:
+                    served[key] = record.id
+                    task = partial(work.regenerate, job)
+                    shared[key] = submit(f"replay {recipe.name}", record.id, task)
+
+        for build in builds:
+            if build.id not in records:
+                submit("build", build.id, partial(work.build, build))
+        for record in known.values():
+            plan_replays(record)
+        while pending:
+            done, _ = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                what, build_id = pending.pop(future)
+                result = future.result()
+                if isinstance(result, BuildRecord):
+                    records[result.id] = result
+                    progress.finished(what, build_id, result.outcome.value, result.wall_seconds)
+                    plan_replays(result)
+                else:
+                    progress.finished(what, build_id, "done", result.wall_seconds)
+
+    replays = []
+    for recipe, record, replayer, job in wanted:
+        key = replaying.key(job) if job else ""
+        made = shared[key].result() if key else None
+        result = replaying.result_for(recipe, record, replayer.toolchain.name, job, made)
+        if key and served[key] != record.id:
+            result = replace(result, shared_with=served[key])
+        replays.append(result)
+    return [records[build.id] for build in builds if build.id in records], replays
+
+
+def _replays_of(
+    record: BuildRecord, request: Request
+) -> Iterator[tuple[replaying.Recipe, replaying.Replayer]]:
+    for recipe in request.recipes.get(record.compiler, ()):
+        if recipe.with_ == "replayer":
+            for replayer in request.replayers:
+                yield recipe, replayer
+        elif record.toolchain in request.linkers:
+            yield recipe, request.linkers[record.toolchain]
+
+
+def _target(record: BuildRecord, request: Request) -> Mapping[str, str]:
+    return next(t.target for t in request.toolchains if t.name == record.toolchain)
+
+
+def _compare(records: Sequence[BuildRecord], work: _Work) -> list[ComparisonResult]:
+    built = {record.id: record for record in records if record.outcome is Outcome.BUILT}
+    return [
+        work.comparer.compare(comparison, built[comparison.left], built[comparison.right])
+        for comparison in plan.comparisons(list(built.values()))
+    ]
+
+
+def _bisect(
+    builds: Sequence[plan.Build],
+    records: Sequence[BuildRecord],
+    comparisons: Sequence[ComparisonResult],
+    work: _Work,
+    progress: Progress,
+) -> tuple[Bisection, ...]:
+    """For each toolchain that disagrees with itself: which variation does it, at which stage."""
+    if not work.request.bisect:
+        return ()
+    by_id = {record.id: record for record in records}
+    planned = {build.id: build for build in builds}
+    found: dict[tuple[str, str], Bisection] = {}
+    for result in comparisons:
+        comparison = result.comparison
+        if (
+            comparison.kind is not ComparisonKind.REPEAT
+            or result.verdict is not Verdict.NONDETERMINISTIC
+        ):
+            continue
+        control = by_id[comparison.left]
+        where = (control.model, control.toolchain)
+        if where in found:  # an earlier stage of this toolchain, or another repeat of it
+            continue
+        build = planned[control.id]
+
+        def differs(
+            variation: Variation,
+            build: plan.Build = build,
+            control: BuildRecord = control,
+            comparison: Comparison = comparison,
+        ) -> bool:
+            progress.started("bisect", f"{build.id} ({comparison.stage})")
+            again = work.build(replace(build, variation=variation))
+            progress.finished("bisect", f"{build.id} ({comparison.stage})", again.outcome.value, 0)
+            if again.outcome is not Outcome.BUILT:
+                return False
+            held = replace(comparison, right=again.id)
+            return work.comparer.compare(held, control, again).verdict is Verdict.NONDETERMINISTIC
+
+        cause = find_cause(control.variation, by_id[comparison.right].variation, differs)
+        found[where] = Bisection(
+            control.model, control.toolchain, comparison.stage, cause.variations, cause.builds,
+            cause.detail,
+        )  # fmt: skip
+    return tuple(found.values())
+
+
+def _ledger_notes(request: Request) -> list[str]:
+    return [
+        f"explanation {entry.id} expired on {entry.expires} and no longer applies"
+        for entry in request.ledger.expired(request.today)
+    ]
+
+
+class _Pool:
+    """Worker threads that, when the main thread is interrupted, end at once and start no more."""
+
+    def __init__(self, jobs: int) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=jobs)
+        self._futures: list[Future[Any]] = []
+
+    def submit(self, task: Callable[[], T]) -> Future[T]:
+        future = self._executor.submit(task)
+        self._futures.append(future)
+        return future
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._executor.shutdown(wait=kind is None, cancel_futures=True)
+        # A task may be between two runs when the first are ended, so until all have noticed.
+        while any(future.running() for future in self._futures):
+            process.kill_all()
+            time.sleep(0.02)

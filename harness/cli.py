@@ -1,0 +1,348 @@
+"""Arguments, wiring, exit codes. No logic.
+
+Exit codes: 0 nothing to explain, 1 a finding, 2 no answer.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+from click.shell_completion import get_completion_class
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness import __version__, audit, doctor, environments, settings, toolchains
+from harness.differences import difference
+from harness.engines.select import choose
+from harness.errors import HarnessError, UsageError
+from harness.models import Policy, Report
+from harness.records import dump_report
+from harness.reports.progress import Lines, Live, Quiet
+from harness.reports.terminal import TerminalReporter
+from harness.resolve import DEFAULT_REPLAYER, Options, default_toolchains, folders, resolve
+from harness.settings import Settings, Variations
+from harness.sources import ModelSource, parse_input
+from harness.store import Store
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+OUT = "results"
+
+
+class _Group(click.Group):
+    """Turns every error that a user can act on into one line and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HarnessError as error:
+            fail(error)
+        except KeyboardInterrupt:
+            print_error("interrupted: nothing half-done is kept as whole")
+            print_error("what was finished can be used: add --resume RUN to the same command")
+            ctx.exit(2)
+
+
+def fail(error: HarnessError) -> NoReturn:
+    print_error(f"error: {error.what}")
+    if error.hint:
+        print_error(f"       {error.hint}")
+    sys.exit(2)
+
+
+def print_error(line: str) -> None:
+    Console(stderr=True, soft_wrap=True).print(Text(line))
+
+
+def out_option(function: F) -> F:
+    return click.option(
+        "--out", default=OUT, type=click.Path(file_okay=False, path_type=Path),
+        show_default=True, help="Folder for results.",
+    )(function)  # fmt: skip
+
+
+def run_options(function: F) -> F:
+    """What `run` and `nightly` have in common."""
+    decorators = [
+        click.option("--repeat", type=click.IntRange(1, 1000), metavar="N",
+                     help="Builds per toolchain; the first is the control."),
+        click.option("--variation-seed", type=click.IntRange(0), metavar="SEED",
+                     help="Draw the variations from this seed, to run a build again."),
+        click.option("--engine", type=click.Choice(["auto", "sandbox", "plain"]), default="auto",
+                     show_default=True, help="How builds are isolated."),
+        click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, metavar="N",
+                     help="Builds at the same time. [default: number of CPUs]"),
+        out_option,
+        click.option("--resume", metavar="RUN",
+                     help="Go on with an interrupted run: use the builds that it finished."),
+        click.option("--no-bisect", is_flag=True,
+                     help="Do not look for the variation that makes repeats differ."),
+        click.option("--keep", is_flag=True,
+                     help="Keep the builds' folders until the run ends, to look at them."),
+        click.option("--toolchains-dir", "folders", multiple=True,
+                     type=click.Path(exists=True, file_okay=False, path_type=Path),
+                     help="Another folder of toolchains. Can be given several times."),
+        click.option("--explanations", type=click.Path(dir_okay=False, path_type=Path),
+                     help="Another ledger of accepted differences."),
+        click.option("--json", "as_json", is_flag=True, help="Print report.json instead."),
+        click.option("--quiet", is_flag=True, help="Print no progress and no table."),
+    ]  # fmt: skip
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return function
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="harness")
+def main() -> None:
+    """Build one ONNX model with several independent compilers and account for every difference.
+
+    Exit codes: 0 nothing to explain, 1 a finding, 2 no answer.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@main.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="NAME=SHAPE",
+    help="Fix an input's shape, such as x=1x3x48x192. Can be given several times.",
+)
+@click.option(
+    "--toolchain",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="A toolchain to build with. Can be given several times. [default: all]",
+)
+@click.option(
+    "--replayer",
+    default=DEFAULT_REPLAYER,
+    show_default=True,
+    metavar="NAME",
+    help="The independent LLVM that regenerates stages.",
+)
+@run_options
+def run(
+    model: Path, inputs: tuple[str, ...], names: tuple[str, ...], replayer: str, **rest: Any
+) -> None:
+    """Build MODEL with several toolchains, compare every stage, and judge."""
+    shapes = dict(parse_input(text) for text in inputs)
+    if len(shapes) != len(inputs):
+        raise UsageError("an --input is given twice", "Give each input one shape.")
+    options = _options(rest)
+    chosen = tuple(dict.fromkeys(names)) or default_toolchains(options)
+    repeat = options.repeat or Variations().builds
+    # A build that is not repeated was asked for; then one build is what there is to be had.
+    policy = Policy(min_builds=min(repeat, Policy().min_builds))
+    source = ModelSource(name=model.stem, path=model, inputs=shapes)
+    _run(Settings((source,), chosen, Variations(builds=repeat), policy, replayer), options, rest)
+
+
+@main.command()
+@click.option(
+    "--settings",
+    "path",
+    default="nightly.toml",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="What to run.",
+)
+@run_options
+def nightly(path: Path, **rest: Any) -> None:
+    """Run everything that nightly.toml lists."""
+    _run(settings.load(path), _options(rest), rest)
+
+
+def _options(rest: dict[str, Any]) -> Options:
+    return Options(
+        engine=rest["engine"],
+        jobs=rest["jobs"],
+        seed=rest["variation_seed"],
+        repeat=rest["repeat"],
+        resume=rest["resume"],
+        bisect=not rest["no_bisect"],
+        keep=rest["keep"],
+        toolchain_folders=tuple(rest["folders"]),
+        explanations=rest["explanations"],
+    )
+
+
+def _run(what: Settings, options: Options, rest: dict[str, Any]) -> NoReturn:
+    console = Console(stderr=True)
+    progress: Quiet
+    if rest["quiet"]:
+        progress = Quiet()
+    elif console.is_terminal:
+        progress = Live(console)
+    else:
+        progress = Lines(console)
+    store = Store(rest["out"])
+    with progress:
+        engine, notes = choose(options.engine)
+        for note in notes:
+            progress.say(f"note: {note}")
+        request = resolve(what, options, store, notes, progress.say)
+        progress.say(f"run {request.run} on the {engine.name} engine")
+        report = audit.run(request, engine, store, progress)
+    _show(report, store, rest["as_json"], rest["quiet"])
+    sys.exit(report.verdict.exit_code)
+
+
+def _show(report: Report, store: Store, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        click.echo(dump_report(report).decode(), nl=False)
+    elif not quiet:
+        TerminalReporter().print(report, Console())
+        click.echo(f"report: {store.run_folder(report.run) / 'report.json'}")
+
+
+@main.command()
+@click.argument("run_name", metavar="[RUN]", required=False)
+@out_option
+@click.option("--json", "as_json", is_flag=True, help="Print report.json instead.")
+def show(run_name: str | None, out: Path, as_json: bool) -> None:
+    """Show a finished run again, or list the runs. RUN may be `latest`."""
+    store = Store(out)
+    if run_name is None:
+        for name in store.runs():
+            click.echo(f"{name}  {store.load_report(name).verdict}")
+        return
+    report = store.load_report(_latest(store) if run_name == "latest" else run_name)
+    _show(report, store, as_json, quiet=False)
+    sys.exit(report.verdict.exit_code)
+
+
+def _latest(store: Store) -> str:
+    runs = store.runs()
+    if not runs:
+        raise UsageError(f"there is no finished run in {store.root}", "Start one: harness run.")
+    return runs[-1]
+
+
+@main.command()
+@click.argument("run_name", metavar="RUN")
+@click.argument("model")
+@click.argument("stage")
+@click.argument("left", metavar="A")
+@click.argument("right", metavar="B")
+@click.option(
+    "--normalized",
+    is_flag=True,
+    help="Compare after the ledger's normalizers: what is left is the finding.",
+)
+@click.option(
+    "--lines",
+    default=200,
+    show_default=True,
+    type=click.IntRange(1, 100_000),
+    help="Most lines to print.",
+)
+@out_option
+def diff(
+    run_name: str, model: str, stage: str, left: str, right: str, normalized: bool, lines: int,
+    out: Path,
+) -> None:  # fmt: skip
+    """Show where two builds of a run differ at a stage.
+
+    A and B are toolchains (their control builds), or toolchain/variation. Exits with 0 where the
+    bytes are the same, 1 where they differ.
+    """
+    store = Store(out)
+    report = store.load_report(_latest(store) if run_name == "latest" else run_name)
+    console = Console(soft_wrap=True)
+    differs = False
+    for line in difference(report, store, model, stage, (left, right), normalized, lines):
+        differs = differs or not line.startswith("=")
+        style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
+        console.print(Text(line, style=style))
+    sys.exit(1 if differs else 0)
+
+
+@main.group("toolchains")
+def toolchains_group() -> None:
+    """List, prepare and check toolchains."""
+
+
+def folder_option(function: F) -> F:
+    return click.option(
+        "--toolchains-dir", "extra", multiple=True,
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="Another folder of toolchains. Can be given several times.",
+    )(function)  # fmt: skip
+
+
+@toolchains_group.command("list")
+@folder_option
+def list_toolchains(extra: tuple[Path, ...]) -> None:
+    """List all toolchains and what they are for."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("toolchain", "does", "target", "identity"):
+        table.add_column(column, no_wrap=True)
+    for name, definition in toolchains.load(folders(Options(toolchain_folders=extra))).items():
+        tools = ", ".join(definition.tools)
+        does = "builds" if definition.driver else f"regenerates: {tools}"
+        target = definition.target.get("mcpu", "–")
+        table.add_row(Text(name), Text(does), Text(target), definition.identity[:12])
+    Console().print(table)
+
+
+@toolchains_group.command()
+@click.argument("names", nargs=-1)
+@click.option("--force", is_flag=True, help="Make them anew.")
+@folder_option
+def prepare(names: tuple[str, ...], force: bool, extra: tuple[Path, ...]) -> None:
+    """Make the environments of toolchains (default: all) from hash-checked packages."""
+    known = toolchains.load(folders(Options(toolchain_folders=extra)))
+    for name in names or known:
+        environment = environments.prepare(
+            toolchains.find(known, name), force=force, say=click.echo
+        )
+        click.echo(f"{name}  {environment.sha256[:12]}  {environment.root}")
+
+
+@toolchains_group.command()
+@folder_option
+def check(extra: tuple[Path, ...]) -> None:
+    """Check every definition, lock and prepared environment. Makes nothing."""
+    for name, definition in toolchains.load(folders(Options(toolchain_folders=extra))).items():
+        state = "environment verified" if environments.verify(definition) else "not prepared yet"
+        click.echo(f"{name}  ok, {state}")
+
+
+@main.command("doctor")
+@out_option
+def doctor_command(out: Path) -> None:
+    """Say what works on this machine, and what to install for the rest."""
+    works = True
+    for finding in doctor.examine(out):
+        mark = {"ok": "ok  ", "weak": "weak", "missing": "FAIL"}[finding.state]
+        click.echo(f"{mark}  {finding.what}")
+        if finding.hint:
+            click.echo(f"      {finding.hint}")
+        works = works and finding.state != "missing"
+    sys.exit(0 if works else 2)
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print a completion script: eval "$(harness completion bash)"."""
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise UsageError(f"no completion for {shell}", "Use bash, zsh or fish.")
+    click.echo(kind(main, {}, "harness", "_HARNESS_COMPLETE").source())

@@ -1,0 +1,1 @@
+"""Looking at two artifacts side by side. Bytes decide; what is here only shows."""

@@ -1,0 +1,262 @@
+"""Regenerating a stage from the stage above it with a tool that somebody else built.
+
+A dump is a claim. A replay ties the binary to it: if an independent ``opt`` and ``llc`` make the
+very same object from the IR that was dumped, then the object holds what that IR says, whatever
+the toolchain did in between. It catches a poisoned back end, and a dumper that lies.
+
+Sources are replayed in their *normalized* form, for builds whose IR differs only in what a proven
+rule renames; so each distinct program is replayed once, not once a build. This cannot hide
+anything: the result must equal the build's own object, byte for byte, and a normalizer that lost
+something would make it differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from harness.build import last_lines
+from harness.engines.interface import Engine, Mount, RunOutcome, RunSpec
+from harness.environments import Environment
+from harness.errors import StoreError, ToolchainError
+from harness.models import BuildRecord, Limits, ReplayResult, Toolchain, Verdict
+from harness.store import Store
+from harness.variations import control
+
+_ROOT = "/replay"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to regenerate ``result`` from ``sources`` (both as ``stage/artifact``).
+
+    ``steps`` are command lines with placeholders; the file ``output`` of the last one is held
+    against ``result``. ``with_``: whose tools run, the independent replayer's or the linker's.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid", populate_by_name=True)
+
+    name: str
+    sources: Annotated[tuple[str, ...], Field(min_length=1)]
+    result: str
+    steps: Annotated[tuple[tuple[str, ...], ...], Field(min_length=1)]
+    output: str
+    with_: Annotated[Literal["replayer", "linker"], Field(alias="with")]
+
+    @property
+    def stage(self) -> str:
+        return self.result.partition("/")[0]
+
+
+@dataclass(frozen=True)
+class _File:
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    replay: tuple[Recipe, ...]
+
+
+@dataclass(frozen=True)
+class Replayer:
+    """A toolchain whose tools regenerate stages, and its environment on this machine."""
+
+    toolchain: Toolchain
+    environment: Environment
+
+
+@dataclass(frozen=True)
+class Job:
+    """One replay to run, for all builds that share its sources.
+
+    ``sources``: (``stage/artifact``, digest of the normalized bytes).
+    """
+
+    recipe: Recipe
+    replayer: Replayer
+    target: tuple[tuple[str, str], ...]
+    sources: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Regenerated:
+    """What a job made: the digest of its output, or None and why."""
+
+    sha256: str | None
+    detail: str
+    commands: tuple[tuple[str, ...], ...]
+    wall_seconds: float
+
+
+def load_recipes(folder: Path) -> tuple[Recipe, ...]:
+    """The recipes in ``replay.toml`` of a compiler's folder; none where there is no such file."""
+    path = folder / "replay.toml"
+    if not path.exists():
+        return ()
+    try:
+        recipes = TypeAdapter(_File).validate_python(tomllib.loads(path.read_text("utf-8"))).replay
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ToolchainError(
+            f"{path}: {where}: {first['msg']}", "See toolchains/README.md."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ToolchainError(f"{path} cannot be read: {error}") from None
+    names = [recipe.name for recipe in recipes]
+    if duplicates := {name for name in names if names.count(name) > 1}:
+        raise ToolchainError(f"{path}: replay {sorted(duplicates)[0]!r} is there twice")
+    return recipes
+
+
+def command_lines(
+    recipe: Recipe,
+    toolchain: Toolchain,
+    target: Mapping[str, str],
+    root: str,
+    inputs: str,
+    out: str,
+) -> tuple[tuple[str, ...], ...]:
+    """The recipe's steps with every placeholder filled in. Pure.
+
+    Raises ToolchainError for a placeholder that nothing fills.
+    """
+    values = {**target, "root": root, "in": inputs, "out": out}
+    lines = []
+    for step in recipe.steps:
+        line: list[str] = []
+        for word in step:
+            name = word[1:-1] if word.startswith("{") and word.endswith("}") else ""
+            if name in toolchain.tools:
+                tool = toolchain.tools[name]
+                line += [f"{root}/{tool.path}", *tool.arguments]
+                continue
+            try:
+                line.append(word.format_map(values))
+            except (KeyError, ValueError, IndexError) as error:
+                raise ToolchainError(
+                    f"replay {recipe.name!r}: {word!r} asks for {error}, which {toolchain.name} "
+                    "does not have",
+                    "Name a tool of the replayer or a key of the target.",
+                ) from None
+        lines.append(tuple(line))
+    return tuple(lines)
+
+
+def job_for(
+    recipe: Recipe,
+    replayer: Replayer,
+    target: Mapping[str, str],
+    normalized: Mapping[str, str],
+) -> Job | None:
+    """The job that regenerates ``recipe.result``; None if a source is not there.
+
+    ``normalized`` maps each ``stage/artifact`` of a build to the digest to replay from.
+    """
+    if any(source not in normalized for source in recipe.sources):
+        return None
+    sources = tuple((source, normalized[source]) for source in recipe.sources)
+    return Job(recipe, replayer, tuple(sorted(target.items())), sources)
+
+
+def regenerate(
+    job: Job, engine: Engine, store: Store, scratch: Path, limits: Limits
+) -> Regenerated:
+    """Run the job's steps in one fresh folder. ``scratch`` is empty; the caller removes it."""
+    began = time.monotonic()
+    inputs, out = scratch / "in", scratch / "out"
+    inputs.mkdir()
+    out.mkdir()
+    for name, digest in job.sources:
+        store.place(digest, inputs / name)
+    root = job.replayer.environment.root
+    lines = command_lines(
+        job.recipe,
+        job.replayer.toolchain,
+        dict(job.target),
+        engine.visible(root, "/toolchain"),
+        engine.visible(inputs, f"{_ROOT}/in"),
+        engine.visible(out, f"{_ROOT}/out"),
+    )
+
+    def failed(why: str) -> Regenerated:
+        return Regenerated(None, why, lines, time.monotonic() - began)
+
+    for number, line in enumerate(lines):
+        engine_scratch = scratch / f"engine-{number}"
+        engine_scratch.mkdir()
+        result = engine.run(
+            RunSpec(
+                argv=line,
+                mounts=(Mount(root, "/toolchain"), Mount(inputs, f"{_ROOT}/in")),
+                scratch=engine_scratch,
+                out=out,
+                out_target=f"{_ROOT}/out",
+                variation=control(),
+                limits=limits,
+            )
+        )
+        if result.outcome is not RunOutcome.EXITED or result.exit_code != 0:
+            tool = Path(line[0]).name
+            return failed(
+                f"{tool} ended with {result.outcome} ({result.exit_code})\n"
+                f"{result.detail}\n{last_lines(result.output)}".strip()
+            )
+    try:
+        digest, _ = store.add(out / job.recipe.output)
+    except StoreError as error:
+        return failed(f"{job.recipe.output} was not made: {error.what}")
+    return Regenerated(digest, "", lines, time.monotonic() - began)
+
+
+def result_for(
+    recipe: Recipe, record: BuildRecord, replayer: str, job: Job | None, made: Regenerated | None
+) -> ReplayResult:
+    """Hold what was regenerated against the build's own artifact. Bytes decide."""
+    expected = [a.sha256 for a in record.artifacts if f"{a.stage}/{a.name}" == recipe.result]
+    verdict, detail = Verdict.INCONCLUSIVE, ""
+    if not expected:
+        detail = f"the build left no {recipe.result}"
+    elif job is None or made is None:
+        detail = f"the build left no {' or no '.join(recipe.sources)}"
+    elif made.sha256 is None:
+        detail = made.detail
+    elif made.sha256 == expected[0]:
+        verdict = Verdict.IDENTICAL
+    else:
+        verdict = Verdict.UNEXPLAINED
+        detail = (
+            f"{recipe.result} does not follow from {', '.join(recipe.sources)}: "
+            f"{replayer} makes {made.sha256[:12]}…, the toolchain left {expected[0][:12]}…"
+        )
+    return ReplayResult(
+        name=recipe.name,
+        model=record.model,
+        build=record.id,
+        toolchain=record.toolchain,
+        replayer=replayer,
+        stage=recipe.stage,
+        sources=recipe.sources,
+        verdict=verdict,
+        expected_sha256=expected[0] if expected else "",
+        got_sha256=made.sha256 if made else None,
+        commands=made.commands if made else (),
+        wall_seconds=round(made.wall_seconds, 3) if made else 0.0,
+        detail=detail,
+    )
+
+
+def key(job: Job) -> str:
+    """Two jobs with the same key would do exactly the same."""
+    parts: Sequence[str] = (
+        repr(job.recipe),
+        job.replayer.environment.sha256,
+        repr(job.target),
+        repr(job.sources),
+    )
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -1,0 +1,190 @@
+"""The report for people at a terminal: verdict, stage × evidence, findings, the next command.
+
+Fits 100 columns. Colour only where the terminal has it; the words say the same without.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from harness.models import (
+    ComparisonKind,
+    Isolation,
+    ModelVerdict,
+    Outcome,
+    ReplayResult,
+    Report,
+    StageVerdict,
+    Verdict,
+)
+from harness.variations import CONTROL
+
+WIDTH = 100
+_MAX_REASONS = 6
+_STYLE = {
+    Verdict.IDENTICAL: "green",
+    Verdict.EXPLAINED: "green",
+    Verdict.INCONCLUSIVE: "yellow",
+    Verdict.NONDETERMINISTIC: "bold red",
+    Verdict.UNACCOUNTED: "bold red",
+    Verdict.UNEXPLAINED: "bold red",
+}
+_MEANING = {
+    Verdict.IDENTICAL: "every comparison and every replay came out byte for byte",
+    Verdict.EXPLAINED: "all that differs is explained by a rule with proof",
+    Verdict.INCONCLUSIVE: "no answer: evidence is missing (see below). This is not a pass",
+    Verdict.NONDETERMINISTIC: "a toolchain disagrees with itself; do not release",
+    Verdict.UNACCOUNTED: "something is in the output that the model does not account for",
+    Verdict.UNEXPLAINED: "a difference nobody explains; do not release. More often a bug or "
+    "nondeterminism than an attack",
+}
+
+
+class TerminalReporter:
+    def __init__(self, width: int = WIDTH) -> None:
+        self._width = width
+
+    def render(self, report: Report) -> str:
+        console = Console(width=self._width, force_terminal=False, no_color=True)
+        with console.capture() as capture:
+            self.print(report, console)
+        return capture.get()
+
+    def print(self, report: Report, console: Console) -> None:
+        """To a live console, which decides on colour itself."""
+        for part in self._parts(report):
+            # A command must stay one line, however long, to be copied.
+            console.print(part, soft_wrap=isinstance(part, Command), width=self._width)
+
+    def _parts(self, report: Report) -> Iterator[RenderableType]:
+        for verdict in report.verdicts:
+            yield Text()
+            yield from _model(report, verdict)
+        yield Text()
+        yield from _summary(report)
+
+
+class Command(Text):
+    """A line to be copied."""
+
+
+def _model(report: Report, verdict: ModelVerdict) -> Iterator[RenderableType]:
+    built = [b for b in report.builds if b.model == verdict.model and b.outcome is Outcome.BUILT]
+    toolchains = len({build.toolchain for build in built})
+    heading = Text(f"{verdict.model}  ", style="bold")
+    heading.append(verdict.verdict.value, style=_STYLE[verdict.verdict])
+    heading.append(f"  {toolchains} toolchains, {len(built)} builds", style="dim")
+    yield heading
+    kinds = [k for k in ComparisonKind if any(k.value in s.comparisons for s in verdict.stages)]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("  stage", no_wrap=True)
+    for kind in kinds:
+        table.add_column(kind.value, no_wrap=True)
+    table.add_column("replay", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("odd one out", overflow="fold")
+    for stage in verdict.stages:
+        table.add_row(
+            f"  {stage.stage}",
+            *(_cell(stage.comparisons.get(kind.value)) for kind in kinds),
+            _replays(stage),
+            Text(stage.verdict.value, style=_STYLE[stage.verdict]),
+            Text(", ".join(stage.odd_ones_out)),
+        )
+    if verdict.stages:
+        yield table
+    yield from _findings(report, verdict)
+    yield from _bullets(verdict.reasons, "yellow")
+
+
+def _cell(verdict: Verdict | None) -> Text:
+    if verdict is None:
+        return Text("–", style="dim")
+    plain = verdict in (Verdict.IDENTICAL, Verdict.EXPLAINED)
+    return Text(verdict.value.lower(), style="" if plain else _STYLE[verdict])
+
+
+def _replays(stage: StageVerdict) -> Text:
+    if not stage.replays:
+        return Text("–", style="dim")
+    same = sum(1 for verdict in stage.replays.values() if verdict is Verdict.IDENTICAL)
+    style = "" if same == len(stage.replays) else "bold red"
+    return Text(f"{same} of {len(stage.replays)} bit for bit", style=style)
+
+
+def _findings(report: Report, verdict: ModelVerdict) -> Iterator[RenderableType]:
+    if verdict.first_divergence is None:
+        return
+    text = Text("  first divergence: ", style="bold")
+    text.append(verdict.first_divergence)
+    text.append(f"; odd one out: {', '.join(verdict.odd_ones_out) or 'cannot be told'}")
+    yield text
+    for stage in verdict.stages:
+        if stage.verdict.exit_code == 1:
+            yield Text(f"  {stage.stage}:", style="bold")
+            yield from _bullets(stage.reasons, "")
+    for bisection in report.bisections:
+        if bisection.model == verdict.model:
+            yield Text(
+                f"  {bisection.toolchain} at {bisection.stage}: {bisection.detail} "
+                f"({bisection.builds} builds to find out)"
+            )
+    yield from _next_command(report, verdict)
+
+
+def _bullets(lines: Iterable[str], style: str) -> Iterator[RenderableType]:
+    lines = list(lines)
+    for line in lines[:_MAX_REASONS]:
+        yield Text(f"    - {line}", style=style)
+    if len(lines) > _MAX_REASONS:
+        yield Text(f"    … and {len(lines) - _MAX_REASONS} more in report.json", style="dim")
+
+
+def _next_command(report: Report, verdict: ModelVerdict) -> Iterator[RenderableType]:
+    for result in report.comparisons:
+        comparison = result.comparison
+        if (
+            comparison.model == verdict.model
+            and comparison.stage == verdict.first_divergence
+            and result.verdict.exit_code == 1
+        ):
+            sides = [side.partition("/")[2] for side in (comparison.left, comparison.right)]
+            sides = [side.removesuffix(f"/{CONTROL}") for side in sides]
+            command = shlex.join(
+                ["harness", "diff", report.run, verdict.model, comparison.stage, *sides]
+            )
+            yield Command(f"  see it:  {command}")
+            return
+
+
+def _summary(report: Report) -> Iterator[RenderableType]:
+    for note in report.notes:
+        yield Text(f"note: {note}", style="yellow")
+    if report.isolation is Isolation.NONE:
+        yield Text("isolation: none. The builds could see this machine; weaker evidence.", "yellow")
+    explained = {e for r in report.comparisons for d in r.differences for e in d.explained_by}
+    ignored = sum(d.ignored_bytes for r in report.comparisons for d in r.differences)
+    if explained:
+        yield Text(f"explained by {', '.join(sorted(explained))}; {ignored:,} bytes set aside")
+    not_applied = sorted({name for build in report.builds for name in build.not_applied})
+    if not_applied:
+        yield Text(f"variations that could not be applied: {', '.join(not_applied)}", "yellow")
+    line = Text(report.verdict.value, style=f"bold {_STYLE[report.verdict]}")
+    line.append(f"  {_MEANING[report.verdict]}", style="")
+    yield line
+    ran = sum(1 for replay in report.replays if replay.shared_with is None)
+    yield Text(
+        f"run {report.run}: {len(report.builds)} builds, {len(report.comparisons)} comparisons, "
+        f"{_replay_words(report.replays, ran)}, {report.wall_seconds:.0f} s, seed {report.seed}, "
+        f"engine {report.engine}",
+        style="dim",
+    )
+
+
+def _replay_words(replays: tuple[ReplayResult, ...], ran: int) -> str:
+    return f"{len(replays)} replays ({ran} distinct)"
