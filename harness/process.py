@@ -34,7 +34,7 @@ class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for i
 
 @dataclass(frozen=True)
 class Completed:
-    """``exit_code`` is -signal if a signal ended the tool; ``output`` stdout and stderr, the tail."""
+    """``exit_code`` is -signal if a signal ended it; ``output`` the tail of stdout and stderr."""
 
     exit_code: int
     output: str

@@ -89,10 +89,11 @@ def resolve(
         return Replayer(_plain(definition), environments[definition.name])
 
     recipes = {
-        compiler: load_recipes(Path(folder))
-        for compiler, folder in {d.compiler: d.folder for d in chosen}.items()
+        compiler: _recipes(compiler, folders(options))
+        for compiler in dict.fromkeys(definition.compiler for definition in chosen)
     }
     _check_replays(settings.policy, recipes)
+    notes = [*notes, *_unverified(recipes, settings.replayer)]
     seed = settings.variations.seed if options.seed is None else options.seed
     builds = options.repeat or settings.variations.builds
     return Request(
@@ -159,6 +160,28 @@ def _check_allowed(policy: Policy, entries: ledger.Ledger) -> None:
                 f"policy.allowed_explanations names {name!r}, which the ledger does not hold",
                 f"It holds: {', '.join(sorted(known))}.",
             )
+
+
+def _recipes(compiler: str, places: Sequence[Path]) -> tuple[Recipe, ...]:
+    """The first ``replay.toml`` for a compiler; the harness's own folder comes first.
+
+    By compiler, never by toolchain: a toolchain must not choose how it is checked.
+    """
+    for place in places:
+        if found := load_recipes(place / compiler):
+            return found
+    return ()
+
+
+def _unverified(recipes: Mapping[str, tuple[Recipe, ...]], replayer: str | None) -> list[str]:
+    notes = [
+        f"{compiler} has no replay.toml: what it dumps is compared, but not verified"
+        for compiler, found in recipes.items()
+        if not found
+    ]
+    if replayer is None:
+        notes.append("no replayer: what toolchains dump is compared, but not verified")
+    return notes
 
 
 def _check_replays(policy: Policy, recipes: Mapping[str, tuple[Recipe, ...]]) -> None:

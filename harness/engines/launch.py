@@ -1,4 +1,4 @@
-"""The host's side of the launcher: what it is told, what it reported, what of that was not applied."""
+"""The host's side of the launcher: what it is told, what it saw, and what was not applied."""
 
 from __future__ import annotations
 

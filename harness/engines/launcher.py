@@ -1,4 +1,4 @@
-"""The first process of every run: sets limits and variations, reports what it sees, runs the command.
+"""First process of every run: sets limits and variations, reports what it sees, runs the command.
 
     python -I -S launcher.py SETTINGS -- COMMAND…
 
@@ -110,7 +110,7 @@ def has_locale(name: str) -> bool:
 
     try:
         _locale.setlocale(_locale.LC_ALL, name)
-    except _locale.Error:
+    except _locale.Error:  # type: ignore[attr-defined]
         return False
     return True
 

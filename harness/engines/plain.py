@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import signal
 import time
@@ -45,6 +46,7 @@ class Plain:
         return EngineStatus(True)
 
     def run(self, spec: RunSpec) -> RunResult:
+        began = time.time()
         variation = spec.variation
         places = directories(spec.scratch, variation)
         for place in places.values():
@@ -90,6 +92,7 @@ class Plain:
             )
         finally:
             end_marked(token)
+            remove_clock_files(began)
 
 
 def directories(scratch: Path, variation: Variation) -> dict[str, Path]:
@@ -99,6 +102,20 @@ def directories(scratch: Path, variation: Variation) -> dict[str, Path]:
         "home": scratch / "home" / variation.home.lstrip("/"),
         "tmp": scratch / "tmp",
     }
+
+
+def remove_clock_files(since: float) -> None:
+    """Remove what libfaketime left in shared memory for processes that were killed.
+
+    Only files of ours, made after ``since`` (Unix time), for processes that are gone.
+    """
+    for path in Path("/dev/shm").glob("*faketime_s*_*"):  # noqa: S108 - the C library's place
+        name = re.fullmatch(r"(?:sem\.faketime_sem|faketime_shm)_(\d+)", path.name)
+        with contextlib.suppress(OSError):
+            found = path.lstat()
+            mine = found.st_uid == os.getuid() and found.st_mtime >= since - 1
+            if name and mine and not Path("/proc", name[1]).exists():
+                path.unlink()
 
 
 def end_marked(token: str) -> None:

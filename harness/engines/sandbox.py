@@ -1,4 +1,4 @@
-"""Engine ``sandbox``: every run in fresh Linux namespaces, made by bubblewrap. Works without root."""
+"""Engine ``sandbox``: each run in fresh Linux namespaces, by bubblewrap. Works without root."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "ur
 
 @dataclass(frozen=True)
 class Layout:
-    """What of the host a run sees, besides its own mounts. ``devices``: a folder of device nodes."""
+    """What of the host a run sees besides its mounts. ``devices``: a folder of device nodes."""
 
     bwrap: str
     python: Path
@@ -143,7 +143,7 @@ def _mount(mount: Mount, entries: dict[str, tuple[Entry, ...]]) -> tuple[str, ..
 def read_entries(source: Path, seed: int) -> tuple[Entry, ...]:
     """Files, directories and links directly in ``source``, in seeded order; nothing else."""
     found = {
-        path.name: Entry(path.name, os.readlink(path) if path.is_symlink() else None)
+        path.name: Entry(path.name, str(path.readlink()) if path.is_symlink() else None)
         for path in source.iterdir()
         if path.is_symlink() or path.is_file() or path.is_dir()
     }
@@ -153,7 +153,7 @@ def read_entries(source: Path, seed: int) -> tuple[Entry, ...]:
 def read_system() -> tuple[tuple[str, str | None], ...]:
     """The host's /bin, /lib and so on: links into /usr on most systems, directories on others."""
     return tuple(
-        (path, os.readlink(path) if Path(path).is_symlink() else None)
+        (path, str(Path(path).readlink()) if Path(path).is_symlink() else None)
         for path in SYSTEM_DIRECTORIES
         if Path(path).exists()
     )

@@ -291,7 +291,7 @@ def test_directory_order_follows_the_seed(sandbox: Engine, place: Path) -> None:
     for number in range(12):
         (source / f"f{number:02}").write_text("")
     mounts = (Mount(source, "/in", spread=True),)
-    listings = {}
+    listings: dict[int, list[str]] = {}
     for seed in (0, 1, 2, 1):
         varied = replace(VARIED, file_order=seed)
         result = run(sandbox, place, "print(*os.listdir('/in'))", variation=varied, mounts=mounts)
@@ -315,10 +315,21 @@ def test_time_runs_on_and_timeouts_work_under_a_false_clock(engine: Engine, plac
         "began, real = time.time(), time.monotonic()\n"
         "threading.Event().wait(0.2); threading.Lock().acquire(timeout=0.1); time.sleep(0.1)\n"
         "pid = os.fork()\n"
-        "if pid == 0: print(int(time.time()) - 1111111111 in (0, 1, 2, 3), flush=True); os._exit(0)\n"
+        "if pid == 0:\n"
+        "    print(int(time.time()) - 1111111111 in (0, 1, 2, 3), flush=True); os._exit(0)\n"
         "os.wait(); print(0.2 < time.time() - began < 3, time.monotonic() - real < 3)"
     )
     assert said(run(engine, place, code)).split() == ["True", "True", "True"]
+
+
+def test_a_killed_run_leaves_nothing_in_shared_memory(place: Path) -> None:
+    def left() -> set[Path]:
+        return set(Path("/dev/shm").glob("*faketime*"))
+
+    before = left()
+    code = "time.sleep(100)"
+    run(Plain(), place, code, limits=replace(LIMITS, wall_seconds=1))
+    assert left() <= before
 
 
 def test_a_variation_that_cannot_be_had_is_named(engine: Engine, place: Path) -> None:
@@ -382,6 +393,7 @@ def test_memory_shared_by_forks_counts_once(engine: Engine, place: Path) -> None
 
 def test_temporary_files_count_as_memory(sandbox: Engine, place: Path) -> None:
     code = (
+        "x = b'x' * (40 << 20)\n"
         "for d in ('/tmp', os.getcwd(), os.environ['HOME'], '/dev/shm'):\n"
         "    for i in range(1000):\n"
         "        try: open(f'{d}/{i}', 'wb').write(b'x' * (4 << 20)); time.sleep(0.005)\n"
@@ -440,7 +452,8 @@ def test_links_in_the_output_are_not_followed(engine: Engine, place: Path) -> No
 
 
 def test_a_flood_of_output_keeps_its_raw_tail(engine: Engine, place: Path) -> None:
-    code = "for _ in range(300): os.write(1, b'\\x1b[2J\\x1b]0;owned\\x07' * 10000)\nos.write(2, b'end')"
+    flood = "for _ in range(300): os.write(1, b'\\x1b[2J\\x1b]0;owned\\x07' * 10000)\n"
+    code = flood + "os.write(2, b'end')"
     result = run(engine, place, code)
     assert result.outcome is RunOutcome.EXITED
     assert len(result.output) == 65536
@@ -484,7 +497,7 @@ def test_killing_the_launcher_gains_nothing(engine: Engine, place: Path) -> None
 
 def test_kill_all_ends_a_run_in_another_thread(engine: Engine, place: Path) -> None:
     caught: list[BaseException] = []
-    code = "open(OUT + '/started', 'w').close()\nos.fork(); os.setsid() if os.fork() else 0\ntime.sleep(99)"
+    code = "open(OUT + '/started', 'w').close()\nif os.fork() == 0: os.setsid()\ntime.sleep(99)"
     spec = spec_for(engine, place, code)
 
     def work() -> None:

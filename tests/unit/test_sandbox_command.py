@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ def spec() -> RunSpec:
 
 
 def line(changed: RunSpec | None = None, layout: Layout = LAYOUT) -> tuple[str, ...]:
-    entries = {"/in": (Entry("b"), Entry("a", link="/etc/passwd"))}
+    entries: dict[str, tuple[Entry, ...]] = {"/in": (Entry("b"), Entry("a", link="/etc/passwd"))}
     return command(changed or spec(), layout, entries, SYSTEM, {"FAKETIME": "-5"}, "{}")
 
 
@@ -164,7 +165,7 @@ OBSERVED = {
 }  # fmt: skip
 
 
-def missed(order: list[str] | None = None, **changed: object) -> dict[str, str]:
+def missed(order: list[str] | None = None, **changed: Any) -> dict[str, str]:
     variation = replace(spec().variation, clock=5)
     orders = {"/in": order or ["a", "b", "c"]}
     return not_applied(variation, {**OBSERVED, **changed}, "/build", "/home/probe", orders, {})
@@ -189,7 +190,7 @@ def test_what_was_observed_as_requested_is_not_listed() -> None:
         ("hash-seed", "hash_seed", "1"),
     ],
 )
-def test_what_was_observed_otherwise_is_listed(name: str, key: str, value: object) -> None:
+def test_what_was_observed_otherwise_is_listed(name: str, key: str, value: Any) -> None:
     assert list(missed(**{key: value})) == [name]
 
 
