@@ -10,14 +10,14 @@ import datetime
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from harness import __version__, plan, process
+from harness import __version__, plan
 from harness import replay as replaying
 from harness.bisect import find_cause
 from harness.build import Installed, host_facts, run_build
@@ -43,6 +43,7 @@ from harness.models import (
 from harness.records import SCHEMA_VERSION
 from harness.store import Store, remove_tree
 from harness.verdict import judge_model, worst
+from harness.workers import Workers
 
 T = TypeVar("T")
 Wanted = replaying.Job | None  # None: the build lacks what the replay starts from
@@ -211,7 +212,7 @@ def _build_and_replay(
     served: dict[str, str] = {}  # replay key → the build that it ran for
     wanted: list[tuple[replaying.Recipe, BuildRecord, replaying.Replayer, Wanted]] = []
 
-    with _Pool(work.request.jobs) as pool:
+    with Workers(work.request.jobs) as pool:
         pending: dict[Future[Any], tuple[str, str]] = {}
 
         def submit(what: str, build: str, task: Callable[[], T]) -> Future[T]:
@@ -337,26 +338,3 @@ def _ledger_notes(request: Request) -> list[str]:
         f"explanation {entry.id} expired on {entry.expires} and no longer applies"
         for entry in request.ledger.expired(request.today)
     ]
-
-
-class _Pool:
-    """Worker threads that, when the main thread is interrupted, end at once and start no more."""
-
-    def __init__(self, jobs: int) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=jobs)
-        self._futures: list[Future[Any]] = []
-
-    def submit(self, task: Callable[[], T]) -> Future[T]:
-        future = self._executor.submit(task)
-        self._futures.append(future)
-        return future
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._executor.shutdown(wait=kind is None, cancel_futures=True)
-        # A task may be between two runs when the first are ended, so until all have noticed.
-        while any(future.running() for future in self._futures):
-            process.kill_all()
-            time.sleep(0.02)

@@ -11,6 +11,7 @@ import platform
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -25,6 +26,7 @@ from harness.replay import Recipe, Replayer, load_recipes
 from harness.settings import Settings
 from harness.sources import ModelSource, check_model, fetch
 from harness.store import Store
+from harness.workers import Workers
 
 HERE = Path(__file__).resolve().parent.parent  # the checkout: toolchains/ lies beside harness/
 DEFAULT_REPLAYER = "llvm/22.1.8-xtc-x86_64"
@@ -80,10 +82,13 @@ def resolve(
     models = tuple(_model(source, store, say) for source in settings.models)
     replayer = [toolchains.find(known, settings.replayer)] if settings.replayer else []
     linkers = {d.name: known[d.linker] for d in chosen if d.linker}
-    environments: dict[str, Environment] = {}
-    for definition in (*chosen, *replayer, *linkers.values()):
-        if definition.name not in environments:
-            environments[definition.name] = prepare(definition, say=say)
+    needed = {d.name: d for d in (*chosen, *replayer, *linkers.values())}
+    with Workers(options.jobs) as workers:
+        made = {
+            name: workers.submit(partial(prepare, definition, say=say))
+            for name, definition in needed.items()
+        }
+        environments = {name: future.result() for name, future in made.items()}
 
     def replayer_of(definition: toolchains.Definition) -> Replayer:
         return Replayer(_plain(definition), environments[definition.name])

@@ -78,8 +78,10 @@ def test_clean_toolchains_agree_and_every_stage_is_accounted_for(
 def test_one_flipped_bit_is_found_at_its_stage_and_its_toolchain_named(
     harness: Harness, small: Callable[..., Path], evil: Path, artifact: str
 ) -> None:
-    model = small(f"flip {artifact} 0.3")
-    done = harness("run", model, "--input", "x=2x8", "--toolchains-dir", evil, *THREE, "--json")
+    done = harness(
+        "run", small(f"flip {artifact} 0.3"), "--input", "x=2x8", "--toolchains-dir", evil, *THREE,
+        "--repeat", "1", "--json",
+    )  # fmt: skip
     assert done.code == 1, done.err
     stage = artifact.partition("/")[0]
     assert done.verdict()["first_divergence"] == stage

@@ -99,7 +99,7 @@ def swap_constants():
 
 def hostile(kind, out):
     if kind == "nothing":
-        sys.exit(0)
+        os._exit(0)
     elif kind == "big":
         with open(os.path.join(out, "big"), "wb") as file:
             for _ in range(10 * 2**10):
@@ -121,7 +121,7 @@ def hostile(kind, out):
         at_end(lambda: open(out + "/manifest.json", "w").write('{"contract": 1, "stages": ['))
     elif kind == "escapes":
         print("\x1b]0;owned\x07\x1b[2J\x1b[31m\u202eevil [red]markup[/red]", flush=True)
-        sys.exit(7)
+        os._exit(7)
     elif kind == "forks":
         while True:
             os.fork()
