@@ -45,6 +45,7 @@ merges their names, which changes the tree and the tags: it is not explained.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 
 from harness.normalizers.interface import Normalized, NotApplicable, refuse_large
@@ -59,7 +60,8 @@ NAME = re.compile(
 )
 TAG = re.compile(rb"!([0-9]{1,9}) = !\{!([0-9]{1,9}), !([0-9]{1,9}), i64 0\}")
 ROOT = re.compile(rb'!([0-9]{1,9}) = !\{!"tvm-tbaa"\}')
-REFERENCE = re.compile(rb"(!tbaa )?!([0-9]{1,9})")
+ANY_USE = re.compile(rb"!([0-9]+)")
+ATTACHED = re.compile(rb"!tbaa !([0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -177,10 +179,20 @@ def check_uses(names: dict[int, Name], head: bytes, lines: list[bytes]) -> None:
     for number, line in enumerate(lines):
         if number in names or number in tags:
             continue
-        used = {int(found[2]) for found in REFERENCE.finditer(line, line.find(b" = ") + 3)}
+        used = counted(ANY_USE, line[line.find(b" = ") + 3 :]).keys()
         if used & names.keys() or used & tags:
             raise NotApplicable(f"!{number} uses a TBAA node that is named by an address")
-    for attached, text in set(REFERENCE.findall(head)):
-        used_number = int(text)
-        if used_number in names or (not attached and used_number in tags):
-            raise NotApplicable(f"!{used_number} is used for something other than !tbaa")
+    uses, attached = counted(ANY_USE, head), counted(ATTACHED, head)
+    for number in (*names, *tags):
+        if uses[number] != (attached[number] if number in tags else 0):
+            raise NotApplicable(f"!{number} is used for something other than !tbaa")
+
+
+def counted(pattern: re.Pattern[bytes], text: bytes) -> Counter[int]:
+    """How often each numbered node is named by the pattern's group."""
+    found: Counter[int] = Counter()
+    for digits, times in Counter(pattern.findall(text)).items():
+        if len(digits) > 9:
+            raise NotApplicable("a metadata number has more than nine digits")
+        found[int(digits)] += times
+    return found
