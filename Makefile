@@ -5,10 +5,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: help setup nightly test unit lint format lock schema bench clean
+.PHONY: help setup nightly images test unit lint format lock schema bench clean
 
 help:
 	@echo "make nightly   build the models of nightly.toml with every toolchain, compare, judge"
+	@echo "make images    build the container images of all toolchains (BASE_IMAGE=NAME@sha256:… for your own base)"
 	@echo "make test      run all tests"
 	@echo "make setup     put the harness at $(BIN)/harness"
 	@echo "make lint      ruff and mypy      make unit   fast tests only"
@@ -18,6 +19,9 @@ setup: $(VENV)/.runtime
 
 nightly: setup
 	$(BIN)/harness nightly
+
+images: setup
+	$(BIN)/harness toolchains build
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

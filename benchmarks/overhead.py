@@ -103,7 +103,8 @@ def main() -> None:
     print(f"cores                    {cores}")
     print(f"drivers' own CPU time    {drivers:.1f} s (median of {runs})")
     print(f"harness nightly, wall    {harness:.1f} s (median of {runs})")
-    print(f"goal: 1.10 × CPU ÷ cores + 3 s = {goal:.1f} s: {'met' if harness <= goal else 'MISSED'}")
+    verdict = "met" if harness <= goal else "MISSED"
+    print(f"goal: 1.10 × CPU ÷ cores + 3 s = {goal:.1f} s: {verdict}")
 
 
 if __name__ == "__main__":

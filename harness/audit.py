@@ -7,7 +7,10 @@ only puts the steps in order, in parallel where they do not depend on each other
 from __future__ import annotations
 
 import datetime
+import hashlib
 import itertools
+import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -17,19 +20,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from harness import __version__, plan
+from harness import __version__, independence, plan
 from harness import replay as replaying
 from harness.bisect import find_cause
 from harness.build import Installed, host_facts, run_build
 from harness.compare import Comparer
+from harness.components import host_base
+from harness.derive import derive
 from harness.engines.interface import Engine
-from harness.ledger import Ledger
+from harness.ledger import Derivation, Ledger
 from harness.models import (
     Bisection,
     BuildRecord,
     Comparison,
     ComparisonKind,
     ComparisonResult,
+    Independence,
     Limits,
     Model,
     Outcome,
@@ -40,7 +46,9 @@ from harness.models import (
     Variation,
     Verdict,
 )
+from harness.profiles import base_of, gather, system_of
 from harness.records import SCHEMA_VERSION
+from harness.sbom import Unpacked, bill
 from harness.store import Store, remove_tree
 from harness.verdict import judge_model, worst
 from harness.workers import Workers
@@ -76,6 +84,7 @@ class Request:
     resume: bool = False
     cost: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    locales: tuple[str, ...] = ()  # that builds will find on this machine
 
 
 class Progress(Protocol):
@@ -94,27 +103,37 @@ def run(request: Request, engine: Engine, store: Store, progress: Progress) -> R
     started = datetime.datetime.now(datetime.UTC)
     began = time.monotonic()
     builds = plan.builds(
-        request.models, request.toolchains, request.seed, request.builds_per_toolchain
+        request.models,
+        request.toolchains,
+        request.seed,
+        request.builds_per_toolchain,
+        request.locales,
     )
     builds = tuple(sorted(builds, key=lambda build: -request.cost.get(build.model.name, 0)))
     comparer = Comparer(store, request.ledger, request.policy.allowed_explanations, request.today)
     with store.open_run(request.run) as scratch:
         work = _Work(request, engine, store, scratch, comparer)
         progress.planned(builds)
-        known = _resumed(request, store, builds)
+        known = _resumed(work, builds)
         for record in known.values():
             progress.finished("build", record.id, "kept", record.wall_seconds)
         records, replays = _build_and_replay(builds, known, work, progress)
-        comparisons = _compare(records, work)
+        comparisons = derive(
+            _compare(records, work), replays, records, request.ledger, _derivations(request)
+        )
         bisections = _bisect(builds, records, comparisons, work, progress)
         planned = {
             model.name: [build.id for build in builds if build.model.name == model.name]
             for model in request.models
         }
+        shared = _independence(records, comparisons, replays, work)
         verdicts = tuple(
-            judge_model(model, planned[model.name], records, comparisons, replays, request.policy)
+            judge_model(
+                model, planned[model.name], records, comparisons, replays, request.policy,
+                independence.counts(shared, model.name),
+            )
             for model in request.models
-        )
+        )  # fmt: skip
         report = Report(
             schema_version=SCHEMA_VERSION,
             run=request.run,
@@ -136,7 +155,9 @@ def run(request: Request, engine: Engine, store: Store, progress: Progress) -> R
             verdicts=verdicts,
             verdict=worst(verdict.verdict for verdict in verdicts),
             notes=(*request.notes, *_ledger_notes(request)),
+            independence=shared,
         )
+        _save_bills(work)
         store.save_report(report)
     return report
 
@@ -166,35 +187,34 @@ class _Work:
         installed = self.request.installed[build.toolchain.name]
         with self.folder() as folder:
             record, log = run_build(build, installed, self.engine, self.store, folder)
-        self.store.save_build(self.request.run, record, log)
+        self.store.save_build(self.request.run, record, log, self.key(build))
         return record
+
+    def key(self, build: plan.Build) -> str:
+        """A digest of all that decides what this build makes: another key, another build."""
+        installed = self.request.installed[build.toolchain.name]
+        linker = installed.linker.environment.sha256 if installed.linker else None
+        model = (build.model.sha256, sorted(build.model.inputs.items()), build.model.external)
+        toolchain = (build.toolchain.identity, installed.environment.sha256, linker)
+        engine = (self.engine.name, self.engine.isolation, __version__)
+        parts = repr((model, toolchain, build.variation, engine))
+        return hashlib.sha256(parts.encode("utf-8", "surrogatepass")).hexdigest()
 
     def regenerate(self, job: replaying.Job) -> replaying.Regenerated:
         with self.folder() as folder:
             return replaying.regenerate(job, self.engine, self.store, folder, Limits())
 
 
-def _resumed(
-    request: Request, store: Store, builds: Sequence[plan.Build]
-) -> dict[str, BuildRecord]:
+def _resumed(work: _Work, builds: Sequence[plan.Build]) -> dict[str, BuildRecord]:
     """Finished builds of the same run, if they are exactly what would be built now."""
-    if not request.resume:
+    if not work.request.resume:
         return {}
-    wanted = {build.id: build for build in builds}
-    kept = {}
-    for record in store.load_builds(request.run):
-        build = wanted.get(record.id)
-        if (
-            build is not None
-            and record.outcome is Outcome.BUILT
-            and record.variation == build.variation
-            and record.model_sha256 == build.model.sha256
-            and record.toolchain_identity == build.toolchain.identity
-            and record.environment_sha256
-            == request.installed[build.toolchain.name].environment.sha256
-        ):
-            kept[record.id] = record
-    return kept
+    wanted = {build.id: work.key(build) for build in builds}
+    return {
+        record.id: record
+        for record, key in work.store.load_builds(work.request.run)
+        if record.outcome is Outcome.BUILT and wanted.get(record.id) == key
+    }
 
 
 def _build_and_replay(
@@ -331,6 +351,51 @@ def _bisect(
             cause.detail,
         )  # fmt: skip
     return tuple(found.values())
+
+
+def _save_bills(work: _Work) -> None:
+    """A bill of materials for each toolchain and replayer of the run."""
+    request = work.request
+    base = host_base(work.engine.python)
+    written = os.environ.get("SOURCE_DATE_EPOCH", "")
+    epoch = int(written) if re.fullmatch(r"[0-9]{1,11}", written) else None
+    used = {
+        toolchain.name: (
+            toolchain,
+            request.installed[toolchain.name].environment,
+            request.linkers.get(toolchain.name),
+        )
+        for toolchain in request.toolchains
+    }
+    for replayer in (*request.replayers, *request.linkers.values()):
+        used.setdefault(replayer.toolchain.name, (replayer.toolchain, replayer.environment, None))
+    for name, (toolchain, environment, linker) in used.items():
+        link = (linker.toolchain, linker.environment) if linker else None
+        below = base_of(toolchain, environment, base)
+        image = Unpacked(environment.image, system_of(environment)) if environment.image else None
+        made = bill(toolchain, environment, below, linker=link, image=image, epoch=epoch)
+        work.store.save_bill(request.run, name, made)
+
+
+def _independence(
+    records: Sequence[BuildRecord],
+    comparisons: Sequence[ComparisonResult],
+    replays: Sequence[ReplayResult],
+    work: _Work,
+) -> Independence:
+    request = work.request
+    replayers = (*request.replayers, *request.linkers.values())
+    profiles = gather(
+        request.toolchains, request.installed, replayers, records, replays, work.store,
+        host_base(work.engine.python),
+    )  # fmt: skip
+    return independence.assess(profiles, records, comparisons, replays)
+
+
+def _derivations(request: Request) -> list[Derivation]:
+    allowed = request.policy.allowed_explanations
+    rules = request.ledger.deriving(request.today)
+    return [rule for rule in rules if allowed is None or rule.id in allowed]
 
 
 def _ledger_notes(request: Request) -> list[str]:

@@ -1,8 +1,8 @@
 """Which variation makes the repeats of one toolchain differ.
 
 Delta debugging after Zeller (Yesterday, my program worked. Today, it does not. Why?, 1999): the
-recursion below finds a set of variations that makes the difference and of which no part found on
-the way does. Every step is a real build.
+recursion below finds a set of variations that makes the difference and of which no part does.
+Every step is a real build.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ def find_cause(
 ) -> Cause:
     """Find what makes a build under ``varied`` differ from the one under ``control``.
 
+    The cause found is tried once more on its own before it is named. Where more variations never
+    undo a difference, no part of it would do, and no difference escapes.
+
     ``differs`` builds under the given surroundings and tells whether the result differs from the
     control's. At most MAX_BUILDS builds are made.
     """
@@ -53,6 +56,8 @@ def find_cause(
         if not changed(names):
             return Cause((), builds, "does not differ every time: intermittent")
         found = _smallest(names, (), changed)
+        if not changed(found):
+            return Cause((), builds, "does not differ every time: intermittent")
     except _OutOfBuildsError:
         return Cause(names, builds, f"not narrowed down within {MAX_BUILDS} builds")
     ordered = tuple(name for name in names if name in found)
@@ -70,8 +75,7 @@ def _smallest(
         return _smallest(left, fixed, changed)
     if changed((*right, *fixed)):
         return _smallest(right, fixed, changed)
-    # only together: each half is narrowed down with the other held varied
-    return (
-        *_smallest(left, (*right, *fixed), changed),
-        *_smallest(right, (*left, *fixed), changed),
-    )
+    # only together: one half is narrowed down with the other held varied, then the other with
+    # what is left of the first, so that the two parts found belong to one cause
+    needed = _smallest(left, (*right, *fixed), changed)
+    return (*needed, *_smallest(right, (*needed, *fixed), changed))

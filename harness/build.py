@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,10 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from harness import opened
+from harness.components import LINKER_ROOT, TOOLCHAIN_ROOT
 from harness.engines.interface import Engine, Mount, RunOutcome, RunResult, RunSpec
+from harness.engines.watch import MIN_FREE_BYTES
 from harness.environments import Environment
 from harness.errors import EngineError, StoreError
 from harness.models import Artifact, BuildRecord, Limits, Outcome, Tool
@@ -67,7 +71,7 @@ class Manifest:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    contract: int
+    contract: Annotated[int, Field(ge=0, le=1000)]
     compiler: str
     version: str
     stages: Annotated[list[_Stage], Field(min_length=1, max_length=256)]
@@ -89,11 +93,18 @@ def run_build(
     the store, verified. Raises EngineError when the engine itself cannot run anything.
     """
     spec = _spec(build, installed, engine, store, scratch)
-    result = engine.run(spec)
+    with opened.start(_watched(installed)) as recorder:
+        result = engine.run(spec)
     if result.outcome is RunOutcome.NOT_STARTED:
         raise EngineError(
             f"{engine.name} could not start {build.id}: {result.detail}",
             "`harness doctor` says what works on this machine.",
+        )
+    free = shutil.disk_usage(spec.out).free
+    if result.outcome is RunOutcome.TOO_MUCH_OUTPUT and free < MIN_FREE_BYTES:
+        raise StoreError(
+            f"no space left: less than {MIN_FREE_BYTES >> 20} MiB are free in {store.root}",
+            "Free some space, or use another --out folder.",
         )
     outcome, detail = _judge_run(result, spec.limits)
     stages: tuple[str, ...] = ()
@@ -120,7 +131,7 @@ def run_build(
         isolation=engine.isolation,
         limits=spec.limits,
         command=result.command,
-        host=host_facts(),
+        host=_surroundings(installed),
         outcome=outcome,
         detail=detail,
         stages=stages,
@@ -130,8 +141,23 @@ def run_build(
         peak_memory_bytes=result.peak_memory_bytes,
         observed=result.observed,
         not_applied=result.not_applied,
+        opened=store.add_bytes(opened.dump(recorder.result)),
     )
     return record, result.output
+
+
+def _watched(installed: Installed) -> dict[str, Path]:
+    roots = {}
+    if not installed.environment.inside:  # what is opened in an image cannot be seen from here
+        roots[TOOLCHAIN_ROOT] = installed.environment.root
+    if installed.linker is not None:
+        roots[LINKER_ROOT] = installed.linker.environment.root
+    return roots
+
+
+def _surroundings(installed: Installed) -> dict[str, str]:
+    image = installed.environment.image
+    return host_facts() | ({"image": image} if image else {})
 
 
 def host_facts() -> dict[str, str]:
@@ -172,8 +198,9 @@ def _spec(
     mounts = [
         Mount(model_folder, f"{root}/in", spread=True),
         Mount(driver_folder, f"{root}/driver"),
-        Mount(installed.environment.root, "/toolchain", spread=True),
     ]
+    if not installed.environment.inside:
+        mounts.append(Mount(installed.environment.root, "/toolchain", spread=True))
     tools: dict[str, object] = {}
     if installed.linker is not None:
         linker_root = installed.linker.environment.root
@@ -211,6 +238,7 @@ def _spec(
         variation=build.variation,
         limits=build.toolchain.limits,
         search_path=engine.visible(installed.environment.root, "/toolchain"),
+        image=installed.environment.image,
     )
 
 
@@ -257,7 +285,7 @@ def read_manifest(out: Path, build: Build, limits: Limits) -> Manifest:
         raise MalformedOutputError(f"manifest.json is larger than {MAX_MANIFEST_BYTES} bytes")
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
-            manifest = _manifest.validate_json(file.read(MAX_MANIFEST_BYTES + 1))
+            manifest = _manifest.validate_json(file.read(MAX_MANIFEST_BYTES + 1), strict=True)
     except OSError as error:
         raise MalformedOutputError(f"manifest.json cannot be read: {error.strerror}") from error
     except ValidationError as error:
@@ -319,7 +347,12 @@ def _files(out: Path, limits: Limits) -> Iterator[str]:
                 if count > limits.output_files:
                     raise MalformedOutputError(f"more than {limits.output_files} files")
                 name = f"{folder}/{entry.name}" if folder else entry.name
-                found = entry.stat(follow_symlinks=False)
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                except OSError as error:  # a folder that may be listed but not entered
+                    raise MalformedOutputError(
+                        f"{printable(name, 200)} cannot be read: {error.strerror}"
+                    ) from error
                 if stat.S_ISDIR(found.st_mode):
                     if name.count("/") > 8:
                         raise MalformedOutputError("folders are nested more than 8 deep")

@@ -8,8 +8,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from platform import machine
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -18,22 +21,41 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness import __version__, audit, doctor, environments, settings, toolchains
+from harness import __version__, audit, doctor, environments, images, settings, toolchains
 from harness.differences import difference
-from harness.engines.select import choose
+from harness.engines.docker import Docker
+from harness.engines.select import ENGINES, choose
 from harness.errors import HarnessError, UsageError
 from harness.models import Policy, Report
-from harness.records import dump_report
+from harness.plan import model_name
+from harness.records import dump_independence, dump_report
+from harness.reports import sharing
 from harness.reports.progress import Lines, Live, Quiet
-from harness.reports.terminal import TerminalReporter
-from harness.resolve import DEFAULT_REPLAYER, Options, default_toolchains, folders, resolve
-from harness.settings import Settings, Variations
+from harness.reports.terminal import WIDTH, TerminalReporter
+from harness.resolve import (
+    DEFAULT_REPLAYER,
+    Options,
+    default_toolchains,
+    folders,
+    image_problem,
+    resolve,
+)
+from harness.settings import Chosen, Settings, Variations
 from harness.sources import ModelSource, parse_input
 from harness.store import Store
+from harness.text import printable
+from harness.verdict import exit_code
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 OUT = "results"
+
+
+class _Console(Console):
+    """Leaves a reader that has gone away to _Group, where rich would exit with 1: a finding."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 class _Group(click.Group):
@@ -44,6 +66,21 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except HarnessError as error:
             fail(error)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except BrokenPipeError:
+            # Nobody reads on. Python would complain again when it flushes at its end.
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            sys.exit(2)
+        except Exception as error:
+            # Not a finding, whatever it is: Python's own exit code for it would be one.
+            if os.environ.get("HARNESS_DEBUG"):
+                print_error(printable(traceback.format_exc(), 100_000, newlines=True))
+            words = printable(f"{type(error).__name__}: {error}", 500)
+            print_error(f"error: a bug in the harness: {words}")
+            print_error("       Please report it, with what HARNESS_DEBUG=1 prints.")
+            sys.exit(2)
         except KeyboardInterrupt:
             print_error("interrupted: nothing half-done is kept as whole")
             print_error("what was finished can be used: add --resume RUN to the same command")
@@ -58,7 +95,7 @@ def fail(error: HarnessError) -> NoReturn:
 
 
 def print_error(line: str) -> None:
-    Console(stderr=True, soft_wrap=True).print(Text(line))
+    _Console(stderr=True, soft_wrap=True).print(Text(line))
 
 
 def out_option(function: F) -> F:
@@ -75,7 +112,7 @@ def run_options(function: F) -> F:
                      help="Builds per toolchain; the first is the control."),
         click.option("--variation-seed", type=click.IntRange(0), metavar="SEED",
                      help="Draw the variations from this seed, to run a build again."),
-        click.option("--engine", type=click.Choice(["auto", "sandbox", "plain"]), default="auto",
+        click.option("--engine", type=click.Choice(["auto", *ENGINES]), default="auto",
                      show_default=True, help="How builds are isolated."),
         click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, metavar="N",
                      help="Builds at the same time. [default: number of CPUs]"),
@@ -131,14 +168,20 @@ def _interrupt(*_: object) -> NoReturn:
 )
 @click.option(
     "--replayer",
-    default=DEFAULT_REPLAYER,
+    "replayers",
+    multiple=True,
+    default=[DEFAULT_REPLAYER],
     show_default=True,
     metavar="NAME",
-    help="The independent LLVM that regenerates stages.",
+    help="An independent LLVM that regenerates stages. Can be given several times.",
 )
 @run_options
 def run(
-    model: Path, inputs: tuple[str, ...], names: tuple[str, ...], replayer: str, **rest: Any
+    model: Path,
+    inputs: tuple[str, ...],
+    names: tuple[str, ...],
+    replayers: tuple[str, ...],
+    **rest: Any,
 ) -> None:
     """Build MODEL with several toolchains, compare every stage, and judge."""
     shapes = dict(parse_input(text) for text in inputs)
@@ -149,8 +192,12 @@ def run(
     repeat = options.repeat or Variations().builds
     # A build that is not repeated was asked for; then one build is what there is to be had.
     policy = Policy(min_builds=min(repeat, Policy().min_builds))
-    source = ModelSource(name=model.stem, path=model, inputs=shapes)
-    _run(Settings((source,), chosen, Variations(builds=repeat), policy, replayer), options, rest)
+    source = ModelSource(name=model_name(model.stem), path=model, inputs=shapes)
+    replayers = tuple(dict.fromkeys(replayers))
+    contained = Chosen(() if names else default_toolchains(options, containers=True))
+    variations = Variations(builds=repeat)
+    what = Settings((source,), chosen, variations, policy, replayers, contained)
+    _run(what, options, rest)
 
 
 @main.command()
@@ -183,7 +230,7 @@ def _options(rest: dict[str, Any]) -> Options:
 
 
 def _run(what: Settings, options: Options, rest: dict[str, Any]) -> NoReturn:
-    console = Console(stderr=True)
+    console = _Console(stderr=True)
     progress: Quiet
     if rest["quiet"]:
         progress = Quiet()
@@ -193,21 +240,21 @@ def _run(what: Settings, options: Options, rest: dict[str, Any]) -> NoReturn:
         progress = Lines(console)
     store = Store(rest["out"])
     with progress:
-        engine, notes = choose(options.engine)
+        engine, notes = choose(options.engine, partial(image_problem, what, options))
         for note in notes:
             progress.say(f"note: {note}")
-        request = resolve(what, options, store, notes, progress.say)
+        request = resolve(what, options, store, notes, progress.say, engine)
         progress.say(f"run {request.run} on the {engine.name} engine")
         report = audit.run(request, engine, store, progress)
     _show(report, store, rest["as_json"], rest["quiet"])
-    sys.exit(report.verdict.exit_code)
+    sys.exit(exit_code(report))
 
 
 def _show(report: Report, store: Store, as_json: bool, quiet: bool) -> None:
     if as_json:
         click.echo(dump_report(report).decode(), nl=False)
     elif not quiet:
-        TerminalReporter().print(report, Console())
+        TerminalReporter().print(report, _Console())
         click.echo(f"report: {store.run_folder(report.run) / 'report.json'}")
 
 
@@ -224,7 +271,7 @@ def show(run_name: str | None, out: Path, as_json: bool) -> None:
         return
     report = store.load_report(_latest(store) if run_name == "latest" else run_name)
     _show(report, store, as_json, quiet=False)
-    sys.exit(report.verdict.exit_code)
+    sys.exit(exit_code(report))
 
 
 def _latest(store: Store) -> str:
@@ -232,6 +279,24 @@ def _latest(store: Store) -> str:
     if not runs:
         raise UsageError(f"there is no finished run in {store.root}", "Start one: harness run.")
     return runs[-1]
+
+
+@main.command("independence")
+@click.argument("run_name", metavar="[RUN]", default="latest")
+@out_option
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def independence_command(run_name: str, out: Path, as_json: bool) -> None:
+    """Show what the toolchains of a run share. RUN is the latest one by default."""
+    store = Store(out)
+    report = store.load_report(_latest(store) if run_name == "latest" else run_name)
+    if report.independence is None:
+        raise UsageError(f"run {report.run} did not look at independence", "Run again.")
+    if as_json:
+        click.echo(dump_independence(report.independence).decode(), nl=False)
+        return
+    console = _Console(width=None if sys.stdout.isatty() else WIDTH)
+    for part in sharing.parts(report.independence):
+        console.print(part, width=WIDTH)
 
 
 @main.command()
@@ -264,7 +329,7 @@ def diff(
     """
     store = Store(out)
     report = store.load_report(_latest(store) if run_name == "latest" else run_name)
-    console = Console(soft_wrap=True)
+    console = _Console(soft_wrap=True)
     differs = False
     for line in difference(report, store, model, stage, (left, right), normalized, lines):
         differs = differs or not line.startswith("=")
@@ -298,7 +363,7 @@ def list_toolchains(extra: tuple[Path, ...]) -> None:
         does = "builds" if definition.driver else f"regenerates: {tools}"
         target = definition.target.get("mcpu", "–")
         table.add_row(Text(name), Text(does), Text(target), definition.identity[:12])
-    Console().print(table)
+    _Console().print(table)
 
 
 @toolchains_group.command()
@@ -308,11 +373,56 @@ def list_toolchains(extra: tuple[Path, ...]) -> None:
 def prepare(names: tuple[str, ...], force: bool, extra: tuple[Path, ...]) -> None:
     """Make the environments of toolchains (default: all) from hash-checked packages."""
     known = toolchains.load(folders(Options(toolchain_folders=extra)))
-    for name in names or known:
+    made = [n for n, d in known.items() if not (d.image and d.image.only) and d.arch == machine()]
+    for name in names or made:
         environment = environments.prepare(
             toolchains.find(known, name), force=force, say=click.echo
         )
         click.echo(f"{name}  {environment.sha256[:12]}  {environment.root}")
+
+
+@toolchains_group.command()
+@click.argument("names", nargs=-1)
+@click.option(
+    "--base-image",
+    "references",
+    multiple=True,
+    envvar="BASE_IMAGE",
+    metavar="[BASE=]NAME@sha256:…",
+    help="Your own base image instead of Debian's packages. Can be given several times.",
+)
+@click.option("--buildkit", is_flag=True, help="Build with BuildKit, by the docker command.")
+@click.option("--again", is_flag=True, help="Make each base a second time and compare the bytes.")
+@folder_option
+def build(
+    names: tuple[str, ...],
+    references: tuple[str, ...],
+    buildkit: bool,
+    again: bool,
+    extra: tuple[Path, ...],
+) -> None:
+    """Make the container images of toolchains (default: all) without a registry.
+
+    What is there already is not made again.
+    """
+    known = toolchains.load(folders(Options(toolchain_folders=extra)))
+    daemon = Docker().daemon()
+    for text in references:
+        base, _, reference = text.rpartition("=")
+        click.echo(images.use_base(daemon, base or images.DEFAULT_BASE, reference))
+    every = [name for name, d in known.items() if d.image and d.image.dockerfile]
+    for name in names or every:
+        definition = toolchains.find(known, name)
+        image = images.ensure(daemon, definition, click.echo, buildkit)
+        images.installed(daemon, definition, click.echo)
+        click.echo(f"{name}  {image}")
+    if again:
+        found = [(base, *images.again(daemon, base)) for base in images.BASES]
+        for base, first, second in found:
+            click.echo(
+                f"{base}  {'the same bytes' if first == second else 'OTHER BYTES'}  {second}"
+            )
+        sys.exit(any(first != second for _, first, second in found))
 
 
 @toolchains_group.command()

@@ -13,6 +13,7 @@ from threading import Lock
 
 from harness.ledger import Explanation, Ledger, NotExplained, apply_entry, explain
 from harness.models import (
+    Artifact,
     ArtifactDifference,
     BuildRecord,
     Comparison,
@@ -20,12 +21,15 @@ from harness.models import (
     ComparisonResult,
     Verdict,
 )
-from harness.normalizers.interface import Normalized, NotApplicable
+from harness.normalizers import NORMALIZERS
+from harness.normalizers.interface import MAX_BYTES, Normalized, NotApplicable
 from harness.store import Store
+
+MAX_REMEMBERED_BYTES = 2**30
 
 
 class Comparer:
-    """Compares builds of one run. Normalizing is memoized: each artifact is normalized once."""
+    """Compares builds of one run. What was normalized is remembered, up to a limit."""
 
     def __init__(
         self,
@@ -39,6 +43,7 @@ class Comparer:
         self._allowed = allowed
         self._today = today
         self._known: dict[tuple[str, str], Normalized | NotApplicable] = {}
+        self._remembered = 0  # bytes in _known
         self._lock = Lock()
 
     def compare(
@@ -56,9 +61,9 @@ class Comparer:
         )
         sides = [_artifacts(record, comparison.stage) for record in (left, right)]
         names = sorted(sides[0].keys() | sides[1].keys())
-        if not names:
+        if not any(artifact.size for side in sides for artifact in side.values()):
             return ComparisonResult(
-                comparison, Verdict.INCONCLUSIVE, 0, (), "neither side has an artifact here"
+                comparison, Verdict.INCONCLUSIVE, len(names), (), "neither side has a byte here"
             )
         rules = self.rules(left.compiler, comparison.stage, comparison.kind)
         differences = tuple(
@@ -85,7 +90,8 @@ class Comparer:
 
     def _all_rules(self, compiler: str, stage: str) -> tuple[Explanation, ...]:
         rules = (rule for kind in ComparisonKind for rule in self.rules(compiler, stage, kind))
-        return tuple(dict.fromkeys(rules))
+        kept = (rule for rule in rules if not NORMALIZERS[rule.normalizer].reorders)
+        return tuple(dict.fromkeys(kept))
 
     def canonical(self, record: BuildRecord) -> dict[str, str]:
         """``stage/artifact`` → digest of its normalized form, which is put into the store.
@@ -96,7 +102,8 @@ class Comparer:
         digests = {}
         for artifact in record.artifacts:
             digest = artifact.sha256
-            for rule in self._all_rules(record.compiler, artifact.stage):
+            rules = self._all_rules(record.compiler, artifact.stage)
+            for rule in rules if artifact.size <= MAX_BYTES else ():
                 try:
                     made = self._apply(rule, self._store.read(digest), artifact.name)
                 except NotApplicable:
@@ -106,22 +113,27 @@ class Comparer:
         return digests
 
     def _difference(
-        self, name: str, left: str | None, right: str | None, rules: Sequence[Explanation]
+        self, name: str, left: Artifact | None, right: Artifact | None, rules: Sequence[Explanation]
     ) -> ArtifactDifference:
         if left is None or right is None:
             missing = "left" if left is None else "right"
-            reason = f"{name} is absent on the {missing}"
-            return ArtifactDifference(name, left, right, reason=reason)
+            digests = (left.sha256 if left else None, right.sha256 if right else None)
+            return ArtifactDifference(name, *digests, reason=f"{name} is absent on the {missing}")
+        both = (left.sha256, right.sha256)
         if not rules:
-            reason = "no explanation applies to this compiler, stage and comparison"
-            return ArtifactDifference(name, left, right, reason=reason)
-        found = explain(
-            self._store.read(left), self._store.read(right), tuple(rules), apply=self._apply
-        )
+            reason = (
+                f"{name} differs: no explanation applies to this compiler, stage and comparison"
+            )
+            return ArtifactDifference(name, *both, reason=reason)
+        if max(left.size, right.size) > MAX_BYTES:
+            reason = f"{name} differs: too large to be explained"
+            return ArtifactDifference(name, *both, reason=reason)
+        data = [self._store.read(digest) for digest in both]
+        found = explain(data[0], data[1], tuple(rules), apply=self._apply)
         if isinstance(found, NotExplained):
-            return ArtifactDifference(name, left, right, reason=found.reason)
+            return ArtifactDifference(name, *both, reason=f"{name} differs: {found.reason}")
         meeting = hashlib.sha256(found.data).hexdigest()
-        return ArtifactDifference(name, left, right, found.ids, meeting, found.ignored_bytes)
+        return ArtifactDifference(name, *both, found.ids, meeting, found.ignored_bytes)
 
     def _apply(self, rule: Explanation, data: bytes, side: str) -> Normalized:
         """As ledger.apply_entry, once per rule and content. The first caller names the side."""
@@ -133,12 +145,15 @@ class Comparer:
                 known = apply_entry(rule, data, side)
             except NotApplicable as refusal:
                 known = refusal
+            size = len(known.data) if isinstance(known, Normalized) else 0
             with self._lock:
-                self._known[key] = known
+                if self._remembered + size <= MAX_REMEMBERED_BYTES:
+                    self._remembered += size
+                    self._known[key] = known
         if isinstance(known, NotApplicable):
             raise known
         return known
 
 
-def _artifacts(record: BuildRecord, stage: str) -> dict[str, str]:
-    return {a.name: a.sha256 for a in record.artifacts if a.stage == stage}
+def _artifacts(record: BuildRecord, stage: str) -> dict[str, Artifact]:
+    return {a.name: a for a in record.artifacts if a.stage == stage}

@@ -44,10 +44,16 @@ def say_nothing(_line: str) -> None:
 
 @dataclass(frozen=True)
 class Environment:
-    """``root`` is the directory to mount; ``sha256`` is over everything in it."""
+    """``root`` is the directory to mount; ``sha256`` is over everything in it.
+
+    ``image``: the container image to run in, where the engine has images. With ``inside`` the
+    toolchain is part of that image, ``sha256`` is the image's, and ``root`` only a copy to look at.
+    """
 
     root: Path
     sha256: str
+    image: str | None = None
+    inside: bool = False
 
 
 def run_plainly(script: Path, root: Path, out: Path) -> Completed:
@@ -75,6 +81,10 @@ def prepare(
     say: told, in one line, what takes time.
     Raises ToolchainError if it cannot be made, or is not what it was when it was made.
     """
+    if toolchain.image and toolchain.image.only:
+        raise ToolchainError(
+            f"{toolchain.name}: is a container image and nothing else", "use --engine docker"
+        )
     if toolchain.arch != platform.machine():
         raise ToolchainError(
             f"{toolchain.name}: is for {toolchain.arch}, and this machine is {platform.machine()}",
@@ -111,6 +121,22 @@ def verify(toolchain: Definition, *, cache: Path | None = None) -> Environment |
     """
     place = (cache or cache_folder()) / "environments" / _key(toolchain)
     return _verified(toolchain, place) if (place / _LISTING).exists() else None
+
+
+def files_of(environment: Environment) -> dict[str, tuple[str, int]]:
+    """Path below the root → (sha256, size in bytes) of each regular file, as it was installed.
+
+    Raises ToolchainError if what was written down then cannot be read.
+    """
+    place = environment.root.parent / _LISTING
+    try:
+        entries: dict[str, str] = json.loads(place.read_bytes())["entries"]
+        parts = {path: entry.split() for path, entry in entries.items() if entry[0] == "f"}
+        return {path: (part[3], int(part[2])) for path, part in parts.items()}
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
+        raise ToolchainError(
+            f"{place} cannot be read or is damaged", "run: harness toolchains prepare --force"
+        ) from None
 
 
 def _key(toolchain: Definition) -> str:

@@ -54,6 +54,26 @@ class Explanation:
 
 
 @dataclass(frozen=True)
+class Derivation:
+    """An entry that lets later stages differ where an earlier one is proven equal.
+
+    It applies where the stage ``follows`` agrees and all of ``replays`` came out bit for bit on
+    both sides; :mod:`harness.derive` has the argument.
+    """
+
+    id: str
+    compiler: str
+    follows: str
+    stages: tuple[str, ...]
+    replays: tuple[str, ...]
+    kinds: tuple[ComparisonKind, ...]
+    reason: str
+    evidence: str
+    owner: str
+    expires: datetime.date
+
+
+@dataclass(frozen=True)
 class Explained:
     """Both sides meet in ``data``. ``ids``: the entries that changed anything, in ledger order."""
 
@@ -74,6 +94,15 @@ class Ledger:
     """All entries, in the order of the file, which is the order in which they are applied."""
 
     entries: tuple[Explanation, ...]
+    derivations: tuple[Derivation, ...] = ()
+
+    @property
+    def ids(self) -> frozenset[str]:
+        return frozenset({e.id for e in self.entries} | {d.id for d in self.derivations})
+
+    def deriving(self, today: datetime.date) -> tuple[Derivation, ...]:
+        """The derivations that have not expired."""
+        return tuple(entry for entry in self.derivations if today <= entry.expires)
 
     def applicable(
         self, compiler: str, stage: str, kind: ComparisonKind, today: datetime.date
@@ -88,9 +117,10 @@ class Ledger:
             and today <= entry.expires
         )
 
-    def expired(self, today: datetime.date) -> tuple[Explanation, ...]:
+    def expired(self, today: datetime.date) -> tuple[Explanation | Derivation, ...]:
         """The entries that no longer apply; reports name them."""
-        return tuple(entry for entry in self.entries if entry.expires < today)
+        entries: tuple[Explanation | Derivation, ...] = (*self.entries, *self.derivations)
+        return tuple(entry for entry in entries if entry.expires < today)
 
 
 def explain(
@@ -153,6 +183,10 @@ KEYS = {
     "id", "normalizer", "compiler", "stages", "kinds", "class", "reason", "evidence", "owner",
     "expires", "byte_budget", "budget_fraction",
 }  # fmt: skip
+DERIVATION_KEYS = frozenset(
+    {"id", "compiler", "follows", "stages", "replays", "kinds", "reason", "evidence", "owner"}
+    | {"expires"}
+)
 IDENTIFIER = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 
 
@@ -172,30 +206,41 @@ def load(path: Path, today: datetime.date) -> Ledger:
         detail = str(error).splitlines()[0]
         raise UsageError(f"{path}: not valid TOML: {detail}", "Correct the file") from error
 
-    if unknown := sorted(document.keys() - {"explanation"}):
+    if unknown := sorted(document.keys() - {"explanation", "derivation"}):
         raise UsageError(
-            f"{path}: unknown key {unknown[0]!r}", "Entries are [[explanation]] tables"
+            f"{path}: unknown key {unknown[0]!r}",
+            "Entries are [[explanation]] and [[derivation]] tables",
         )
-    tables = document.get("explanation", [])
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise UsageError(f"{path}: 'explanation' is no list of tables", "Write [[explanation]]")
+    tables = _tables(path, document, "explanation")
     entries = tuple(
         Reader(path, position, table).entry(today) for position, table in enumerate(tables, 1)
     )
-    names = [entry.id for entry in entries]
+    derivations = tuple(
+        Reader(path, position, table, DERIVATION_KEYS).derivation(today)
+        for position, table in enumerate(_tables(path, document, "derivation"), 1)
+    )
+    names = [*(entry.id for entry in entries), *(entry.id for entry in derivations)]
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"{path}: two entries have the id {name!r}", "Rename one of them")
-    return Ledger(entries)
+    return Ledger(entries, derivations)
+
+
+def _tables(path: Path, document: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    tables = document.get(key, [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise UsageError(f"{path}: {key!r} is no list of tables", f"Write [[{key}]]")
+    return tables
 
 
 @dataclass(frozen=True)
 class Reader:
-    """One ``[[explanation]]`` table, the ``position``-th of the file, counted from 1."""
+    """One table of the file, the ``position``-th of its kind, counted from 1."""
 
     path: Path
     position: int
     table: dict[str, Any]
+    keys: frozenset[str] = frozenset(KEYS)
 
     def error(self, key: str, problem: str, hint: str) -> UsageError:
         name = self.table.get("id")
@@ -204,14 +249,40 @@ class Reader:
             f"{self.path}: entry {self.position} ({label}): key {key!r} {problem}", hint
         )
 
-    def entry(self, today: datetime.date) -> Explanation:
+    def check_keys(self) -> None:
         for key in self.table:
-            if key not in KEYS:
-                raise self.error(key, "is unknown", f"Known keys: {', '.join(sorted(KEYS))}")
-        for key in sorted(KEYS):
+            if key not in self.keys:
+                raise self.error(key, "is unknown", f"Known keys: {', '.join(sorted(self.keys))}")
+        for key in sorted(self.keys):
             if key not in self.table:
                 raise self.error(key, "is missing", "Every entry needs every key")
 
+    def derivation(self, today: datetime.date) -> Derivation:
+        self.check_keys()
+        kinds = [kind.value for kind in ComparisonKind if kind is not ComparisonKind.VENDOR]
+        return Derivation(
+            id=self.identifier("id"),
+            compiler=self.identifier("compiler"),
+            follows=self.identifier("follows"),
+            stages=self.lines("stages"),
+            replays=self.lines("replays"),
+            kinds=tuple(ComparisonKind(kind) for kind in self.choices("kinds", kinds)),
+            reason=self.line("reason"),
+            evidence=self.line("evidence"),
+            owner=self.line("owner"),
+            expires=self.date("expires", today),
+        )
+
+    def lines(self, key: str) -> tuple[str, ...]:
+        values = self.table[key]
+        if not isinstance(values, list) or not values:
+            raise self.error(key, "is not a list with something in it", "Name at least one")
+        if not all(isinstance(value, str) and value.isprintable() for value in values):
+            raise self.error(key, "holds something that is not a name", "Write names in quotes")
+        return tuple(values)
+
+    def entry(self, today: datetime.date) -> Explanation:
+        self.check_keys()
         normalizer = self.choice("normalizer", NORMALIZERS)
         understood = NORMALIZERS[normalizer].applies_to
         kinds = [kind.value for kind in ComparisonKind if kind is not ComparisonKind.VENDOR]

@@ -22,12 +22,8 @@ def parse_lock(path: Path) -> dict[str, tuple[str, ...]]:
     A lock holds nothing but ``name==version ; marker --hash=sha256:…`` and comments: no option,
     no address, nothing without a hash.
     """
-    text = read_limited(path, ToolchainError).decode("utf-8", "replace")
     pinned: dict[str, tuple[str, ...]] = {}
-    for line in text.replace("\\\n", " ").splitlines():
-        line = re.sub(r"(^|\s)#.*", "", line).strip()
-        if not line:
-            continue
+    for line in _lines(path):
         match = _PINNED.fullmatch(line)
         shown = line.split(" --hash")[0].strip()[:80]
         if not match:
@@ -49,6 +45,18 @@ def parse_lock(path: Path) -> dict[str, tuple[str, ...]]:
     return pinned
 
 
+def hashes_of(path: Path) -> dict[tuple[str, str], tuple[str, ...]]:
+    """(normalised name, version) → every sha256 that a lock file allows for it, sorted."""
+    parse_lock(path)
+    return {
+        (_normal(match["name"]), match["version"]): tuple(
+            sorted(re.findall(r"sha256:([0-9a-f]{64})", match["hashes"]))
+        )
+        for match in map(_PINNED.fullmatch, _lines(path))
+        if match
+    }
+
+
 def check_requirements(definition: Path, requirements: Sequence[str], lock: Path) -> None:
     """Check that the lock is whole, and that it pins what the definition asks for."""
     pinned = parse_lock(lock)
@@ -64,6 +72,13 @@ def check_requirements(definition: Path, requirements: Sequence[str], lock: Path
                 f"{definition}: requirements.{index}: {requirement} is not what {lock.name} pins",
                 "make the lock again with toolchains/lock.py",
             )
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines that say something, each with those that continue it."""
+    text = read_limited(path, ToolchainError).decode("utf-8", "replace")
+    lines = text.replace("\\\n", " ").splitlines()
+    return [kept for line in lines if (kept := re.sub(r"(^|\s)#.*", "", line).strip())]
 
 
 def _normal(name: str) -> str:

@@ -161,6 +161,25 @@ class Tool:
 
 
 @dataclass(frozen=True)
+class Image:
+    """The container image that holds a toolchain, at /toolchain unless its driver knows better.
+
+    Built here: ``dockerfile`` upon the root file system ``base``. Or the user's own, and present:
+    ``digest`` is an image id (``sha256:…``), ``reference`` a ``name@sha256:…``. ``only``: there is
+    no environment beside it, so the toolchain needs a container engine.
+    """
+
+    __pydantic_config__ = Strict
+
+    platform: str = "linux/amd64"
+    dockerfile: str | None = None
+    base: str | None = None
+    digest: str | None = None
+    reference: str | None = None
+    only: bool = False
+
+
+@dataclass(frozen=True)
 class Toolchain:
     """One concrete, pinned build of a compiler, as its TOML file describes it."""
 
@@ -179,6 +198,7 @@ class Toolchain:
     tools: dict[str, Tool]
     limits: Limits
     identity: str  # sha256 over the definition, lock, driver and overlay: what is pinned
+    image: Image | None = None
 
 
 @dataclass(frozen=True)
@@ -210,6 +230,7 @@ class BuildRecord:
     peak_memory_bytes: int
     observed: dict[str, str | int | bool] = field(default_factory=dict)
     not_applied: dict[str, str] = field(default_factory=dict)
+    opened: str | None = None  # digest in the store: the files that it opened; None: not known
 
 
 @dataclass(frozen=True)
@@ -275,6 +296,7 @@ class ReplayResult:
     wall_seconds: float
     detail: str = ""
     shared_with: str | None = None  # build whose replay had the same inputs and so served here
+    opened: str | None = None  # as in BuildRecord
 
 
 @dataclass(frozen=True)
@@ -329,6 +351,94 @@ class Policy:
     required_replays: tuple[str, ...] = ()
     allowed_explanations: tuple[str, ...] | None = None  # None: all that the ledger holds
     allow_isolation_none: bool = True
+    min_independent: dict[str, int] = field(default_factory=dict)  # stage → builders that agreed
+
+
+@dataclass(frozen=True)
+class Component:
+    """The part of a toolchain that makes some of the stages, by the files that its runs opened.
+
+    ``size`` in bytes; ``sha256`` over the files' contents, whatever their names. ``packages`` are
+    the distributions that its files belong to, each with the local label of its version, if it has
+    one (``name+label``). ``built_by`` and ``llvm`` are what its ELF files say of themselves. All
+    three are claims.
+    """
+
+    __pydantic_config__ = Strict
+
+    name: str
+    files: int
+    size: int
+    sha256: str
+    packages: tuple[str, ...]
+    built_by: tuple[str, ...]
+    llvm: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a toolchain comes from. ``measured``: whether the files that it opened are known;
+    if not, all that are installed stand for them, for the reason given."""
+
+    __pydantic_config__ = Strict
+
+    toolchain: str
+    compiler: str
+    publisher: str
+    version: str
+    arch: str
+    base: str
+    python: str
+    driver_sha256: str | None
+    linker: str | None
+    measured: bool
+    reason: str
+    components: tuple[Component, ...]
+
+
+@dataclass(frozen=True)
+class SharedPair:
+    """What two toolchains have in common.
+
+    ``facets``: what is equal, by name; ``built_by`` the compilers that both name. ``bytes_shared``
+    and ``components`` (by component) are shares from 0 to 1 of bytes opened that are identical by
+    content; ``same_builder`` names the components in which the two count as one builder.
+    """
+
+    __pydantic_config__ = Strict
+
+    left: str
+    right: str
+    facets: tuple[str, ...]
+    built_by: tuple[str, ...]
+    bytes_shared: float
+    components: dict[str, float]
+    same_builder: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class IndependentStage:
+    """Who agreed on a stage of a model, and the largest set of them that are independent."""
+
+    __pydantic_config__ = Strict
+
+    model: str
+    stage: str
+    components: tuple[str, ...]  # responsible for this stage
+    agreed: tuple[str, ...]
+    independent: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Independence:
+    """How independent the toolchains of a run are. See :mod:`harness.independence`."""
+
+    __pydantic_config__ = Strict
+
+    threshold: float
+    origins: tuple[Origin, ...]
+    pairs: tuple[SharedPair, ...]
+    stages: tuple[IndependentStage, ...]
 
 
 @dataclass(frozen=True)
@@ -357,3 +467,4 @@ class Report:
     verdicts: tuple[ModelVerdict, ...]
     verdict: Verdict
     notes: tuple[str, ...] = ()
+    independence: Independence | None = None

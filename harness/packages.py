@@ -12,6 +12,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
@@ -38,6 +39,8 @@ _NOT_OURS = (
     "PYTHONHOME",
     "PYTHONPATH",
 )
+# glibc 2.x releases whose wheels Debian bookworm (2.36) and later can load.
+_OLDEST_GLIBC, _NEWEST_GLIBC = 5, 36
 _SAFELY = ("--require-hashes", "--only-binary", ":all:", "--no-deps")
 
 
@@ -80,6 +83,29 @@ def download(
             f"{subject}: pip left {len(wheels)} wheels of {requirement}, not one", "try again"
         )
     return wheels[0]
+
+
+@dataclass(frozen=True)
+class Python:
+    """A Python to download wheels for: ``version`` such as 3.11, ``machine`` such as aarch64."""
+
+    version: str
+    machine: str
+
+
+def download_all(
+    lock: Path, folder: Path, python: Python, *, error: type[HarnessError], subject: str
+) -> None:
+    """Download every wheel that ``lock`` pins, for another Python than ours, into ``folder``."""
+    command = ["download", *_SAFELY, "--python-version", python.version]
+    command += ["--implementation", "cp"]
+    for abi in (f"cp{python.version.replace('.', '')}", "abi3", "none"):
+        command += ["--abi", abi]
+    for glibc in range(_OLDEST_GLIBC, _NEWEST_GLIBC + 1):
+        command += ["--platform", f"manylinux_2_{glibc}_{python.machine}"]
+    for alias in ("manylinux1", "manylinux2010", "manylinux2014", "linux"):
+        command += ["--platform", f"{alias}_{python.machine}"]
+    _pip([*command, "-d", str(folder), "-r", str(lock)], folder.parent, error, subject)
 
 
 def pip_environment(outer: Mapping[str, str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ has not done.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -31,11 +32,20 @@ def build_id(model: str, toolchain: str, variation: str) -> str:
     return f"{model}/{toolchain}/{variation}"
 
 
+def model_name(stem: str) -> str:
+    """What to call a model whose file is called that: plain enough for paths and terminals."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip(".-")[:64] or "model"
+
+
 def builds(
-    models: Sequence[Model], toolchains: Sequence[Toolchain], seed: int, per_toolchain: int
+    models: Sequence[Model],
+    toolchains: Sequence[Toolchain],
+    seed: int,
+    per_toolchain: int,
+    locales: Sequence[str] = (),
 ) -> tuple[Build, ...]:
     """``per_toolchain`` builds of every model by every toolchain: one control, the rest varied."""
-    variations = [control(), *(draw(seed, number) for number in range(1, per_toolchain))]
+    variations = [control(), *(draw(seed, number, locales) for number in range(1, per_toolchain))]
     return tuple(
         Build(model, toolchain, variation)
         for model in models

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import StoreError
-from harness.models import BuildRecord, Report
+from harness.models import BuildRecord, Independence, Report
 
 T = TypeVar("T")
 
@@ -18,10 +18,15 @@ _MAX_BYTES = 256 * 2**20
 
 _report: TypeAdapter[Report] = TypeAdapter(Report)
 _build: TypeAdapter[BuildRecord] = TypeAdapter(BuildRecord)
+_independence: TypeAdapter[Independence] = TypeAdapter(Independence)
 
 
 def dump_report(report: Report) -> bytes:
     return _report.dump_json(report, indent=1) + b"\n"
+
+
+def dump_independence(independence: Independence) -> bytes:
+    return _independence.dump_json(independence, indent=1) + b"\n"
 
 
 def load_report(path: Path) -> Report:
@@ -50,7 +55,7 @@ def _load(path: Path, adapter: TypeAdapter[T]) -> T:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise StoreError(f"{path} is larger than {_MAX_BYTES >> 20} MiB", "It is not ours.")
-        return adapter.validate_json(path.read_bytes())
+        return adapter.validate_json(path.read_bytes(), strict=True)
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}") from error
     except ValidationError as error:

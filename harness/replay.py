@@ -16,13 +16,15 @@ import hashlib
 import time
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from harness import opened
 from harness.build import last_lines
+from harness.components import TOOLCHAIN_ROOT
 from harness.engines.interface import Engine, Mount, RunOutcome, RunSpec
 from harness.environments import Environment
 from harness.errors import StoreError, ToolchainError
@@ -91,6 +93,7 @@ class Regenerated:
     detail: str
     commands: tuple[tuple[str, ...], ...]
     wall_seconds: float
+    opened: str | None = None  # digest in the store: which of the replayer's files were opened
 
 
 def load_recipes(folder: Path) -> tuple[Recipe, ...]:
@@ -138,7 +141,7 @@ def command_lines(
                 continue
             try:
                 line.append(word.format_map(values))
-            except (KeyError, ValueError, IndexError) as error:
+            except (KeyError, ValueError, IndexError, AttributeError) as error:
                 raise ToolchainError(
                     f"replay {recipe.name!r}: {word!r} asks for {error}, which {toolchain.name} "
                     "does not have",
@@ -168,13 +171,27 @@ def regenerate(
     job: Job, engine: Engine, store: Store, scratch: Path, limits: Limits
 ) -> Regenerated:
     """Run the job's steps in one fresh folder. ``scratch`` is empty; the caller removes it."""
+    environment = job.replayer.environment
+    watched = {} if environment.inside else {TOOLCHAIN_ROOT: environment.root}
+    with opened.start(watched) as recorder:
+        made = _regenerate(job, engine, store, scratch, limits)
+    return replace(made, opened=store.add_bytes(opened.dump(recorder.result)))
+
+
+def _regenerate(
+    job: Job, engine: Engine, store: Store, scratch: Path, limits: Limits
+) -> Regenerated:
     began = time.monotonic()
     inputs, out = scratch / "in", scratch / "out"
     inputs.mkdir()
     out.mkdir()
     for name, digest in job.sources:
         store.place(digest, inputs / name)
-    root = job.replayer.environment.root
+    environment = job.replayer.environment
+    root = environment.root
+    mounts: tuple[Mount, ...] = (Mount(inputs, f"{_ROOT}/in"),)
+    if not environment.inside:
+        mounts = (Mount(root, "/toolchain"), *mounts)
     lines = command_lines(
         job.recipe,
         job.replayer.toolchain,
@@ -193,12 +210,13 @@ def regenerate(
         result = engine.run(
             RunSpec(
                 argv=line,
-                mounts=(Mount(root, "/toolchain"), Mount(inputs, f"{_ROOT}/in")),
+                mounts=mounts,
                 scratch=engine_scratch,
                 out=out,
                 out_target=f"{_ROOT}/out",
                 variation=control(),
                 limits=limits,
+                image=environment.image,
             )
         )
         if result.outcome is not RunOutcome.EXITED or result.exit_code != 0:
@@ -248,6 +266,7 @@ def result_for(
         commands=made.commands if made else (),
         wall_seconds=round(made.wall_seconds, 3) if made else 0.0,
         detail=detail,
+        opened=made.opened if made else None,
     )
 
 

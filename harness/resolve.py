@@ -6,6 +6,7 @@ toolchain, a wheel whose hash changed, no network on first use.
 
 from __future__ import annotations
 
+import ctypes
 import datetime
 import platform
 import secrets
@@ -16,9 +17,11 @@ from pathlib import Path
 
 import onnx
 
-from harness import ledger, toolchains
+from harness import images, ledger, toolchains
 from harness.audit import Request
 from harness.build import Installed, Linker
+from harness.engines.docker import Docker
+from harness.engines.interface import Engine
 from harness.environments import Environment, prepare
 from harness.errors import ModelError, UsageError
 from harness.models import Model, Policy, Toolchain
@@ -26,9 +29,12 @@ from harness.replay import Recipe, Replayer, load_recipes
 from harness.settings import Settings
 from harness.sources import ModelSource, check_model, fetch
 from harness.store import Store
+from harness.text import printable
+from harness.variations import LOCALES
 from harness.workers import Workers
 
 HERE = Path(__file__).resolve().parent.parent  # the checkout: toolchains/ lies beside harness/
+ALL_CATEGORIES = 0x1FBF  # LC_ALL_MASK of glibc's <locale.h>
 DEFAULT_REPLAYER = "llvm/22.1.8-xtc-x86_64"
 
 Say = Callable[[str], None]
@@ -53,20 +59,56 @@ def folders(options: Options) -> tuple[Path, ...]:
     return (HERE / "toolchains", *options.toolchain_folders)
 
 
-def default_toolchains(options: Options) -> tuple[str, ...]:
-    """Every toolchain with a driver that runs on this machine and is not an overlay."""
+def default_toolchains(options: Options, containers: bool = False) -> tuple[str, ...]:
+    """Every toolchain with a driver that runs on this machine and is not an overlay.
+
+    Those that are an image only count where there are ``containers``.
+    """
     known = toolchains.load(folders(options))
     return tuple(
         name
         for name, definition in known.items()
-        if definition.driver and not definition.overlay and definition.arch == platform.machine()
+        if definition.driver
+        and not definition.overlay
+        and definition.arch == platform.machine()
+        and (containers or not (definition.image and definition.image.only))
     )
 
 
+def image_problem(settings: Settings, options: Options, engine: Docker) -> str | None:
+    """Why ``engine`` cannot have the images that this run needs; None if it can."""
+    known = toolchains.load(folders(options))
+    wanted = settings.on(True)
+    names = (*wanted.toolchains, *wanted.replayers)
+    chosen = [toolchains.find(known, name) for name in names]
+    return images.problem(engine.daemon(), chosen)
+
+
 def resolve(
-    settings: Settings, options: Options, store: Store, notes: Sequence[str], say: Say
+    settings: Settings,
+    options: Options,
+    store: Store,
+    notes: Sequence[str],
+    say: Say,
+    engine: Engine | None = None,
 ) -> Request:
-    """Fetch the models, make or verify the environments, read recipes and ledger."""
+    """Fetch the models, make or verify the environments, read recipes and ledger.
+
+    With an ``engine`` that runs containers, toolchains are taken from their images.
+    """
+    daemon = engine.daemon() if isinstance(engine, Docker) else None
+    settings = settings.on(daemon is not None)
+
+    def prepared(definition: toolchains.Definition) -> Environment:
+        if daemon is not None:
+            return images.installed(daemon, definition, say)
+        return prepare(definition, say=say)
+
+    if options.resume is not None and not store.run_folder(options.resume).is_dir():
+        raise UsageError(
+            f"there is no run {printable(options.resume, 80)!r} in {store.root} to go on with",
+            "Name its folder there, or leave out --resume.",
+        )
     known = toolchains.load(folders(options))
     chosen = [toolchains.find(known, name) for name in settings.toolchains]
     for definition in chosen:
@@ -80,12 +122,12 @@ def resolve(
     _check_allowed(settings.policy, entries)
 
     models = tuple(_model(source, store, say) for source in settings.models)
-    replayer = [toolchains.find(known, settings.replayer)] if settings.replayer else []
+    replayers = [toolchains.find(known, name) for name in settings.replayers]
     linkers = {d.name: known[d.linker] for d in chosen if d.linker}
-    needed = {d.name: d for d in (*chosen, *replayer, *linkers.values())}
+    needed = {d.name: d for d in (*chosen, *replayers, *linkers.values())}
     with Workers(options.jobs) as workers:
         made = {
-            name: workers.submit(partial(prepare, definition, say=say))
+            name: workers.submit(partial(prepared, definition))
             for name, definition in needed.items()
         }
         environments = {name: future.result() for name, future in made.items()}
@@ -98,7 +140,7 @@ def resolve(
         for compiler in dict.fromkeys(definition.compiler for definition in chosen)
     }
     _check_replays(settings.policy, recipes)
-    notes = [*notes, *_unverified(recipes, settings.replayer)]
+    notes = [*notes, *_unverified(recipes, settings.replayers)]
     seed = settings.variations.seed if options.seed is None else options.seed
     builds = options.repeat or settings.variations.builds
     return Request(
@@ -110,7 +152,7 @@ def resolve(
             for d in chosen
         },
         recipes=recipes,
-        replayers=tuple(replayer_of(definition) for definition in replayer),
+        replayers=tuple(replayer_of(definition) for definition in replayers),
         linkers={name: replayer_of(definition) for name, definition in linkers.items()},
         policy=settings.policy,
         ledger=entries,
@@ -123,6 +165,7 @@ def resolve(
         resume=options.resume is not None,
         cost={model.name: _cost(model) for model in models},
         notes=tuple(notes),
+        locales=_locales(),
     )
 
 
@@ -149,6 +192,18 @@ def _plain(definition: toolchains.Definition) -> Toolchain:
     return Toolchain(**{f.name: getattr(definition, f.name) for f in fields(Toolchain)})
 
 
+def _locales() -> tuple[str, ...]:
+    """The locales that this machine has, out of those that variations can use."""
+    libc = ctypes.CDLL(None)
+    libc.newlocale.restype = ctypes.c_void_p
+    found = []
+    for name in LOCALES:
+        if handle := libc.newlocale(ALL_CATEGORIES, name.encode(), None):
+            libc.freelocale(ctypes.c_void_p(handle))
+            found.append(name)
+    return tuple(found)
+
+
 def _linker(
     definition: toolchains.Definition | None, environments: Mapping[str, Environment]
 ) -> Linker | None:
@@ -158,7 +213,7 @@ def _linker(
 
 
 def _check_allowed(policy: Policy, entries: ledger.Ledger) -> None:
-    known = {entry.id for entry in entries.entries}
+    known = entries.ids
     for name in policy.allowed_explanations or ():
         if name not in known:
             raise UsageError(
@@ -178,13 +233,13 @@ def _recipes(compiler: str, places: Sequence[Path]) -> tuple[Recipe, ...]:
     return ()
 
 
-def _unverified(recipes: Mapping[str, tuple[Recipe, ...]], replayer: str | None) -> list[str]:
+def _unverified(recipes: Mapping[str, tuple[Recipe, ...]], replayers: Sequence[str]) -> list[str]:
     notes = [
         f"{compiler} has no replay.toml: what it dumps is compared, but not verified"
         for compiler, found in recipes.items()
         if not found
     ]
-    if replayer is None:
+    if not replayers:
         notes.append("no replayer: what toolchains dump is compared, but not verified")
     return notes
 

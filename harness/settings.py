@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 
 from pydantic import TypeAdapter
@@ -31,14 +31,38 @@ class Variations:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """Names of toolchains and replayers; an empty list leaves the general one as it is."""
+
+    __pydantic_config__ = Strict
+
+    toolchains: tuple[str, ...] = ()
+    replayers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Settings:
-    """One run. Toolchains and the replayer are still names; see :func:`harness.toolchains.find`."""
+    """One run. Toolchains and replayers are still names; see :func:`harness.toolchains.find`.
+
+    ``docker``: what a container engine takes instead, since it can run more.
+    """
 
     models: tuple[ModelSource, ...]
     toolchains: tuple[str, ...]
     variations: Variations
     policy: Policy
-    replayer: str | None
+    replayers: tuple[str, ...]
+    docker: Chosen | None = None
+
+    def on(self, containers: bool) -> Settings:
+        """As it is for an engine with or without container images."""
+        if not containers or self.docker is None:
+            return self
+        return replace(
+            self,
+            toolchains=self.docker.toolchains or self.toolchains,
+            replayers=self.docker.replayers or self.replayers,
+        )
 
 
 @dataclass(frozen=True)
@@ -62,7 +86,8 @@ class _File:
     toolchains: tuple[str, ...]
     variations: Variations = field(default_factory=Variations)
     policy: Policy = field(default_factory=Policy)
-    replayer: str | None = None
+    replayers: tuple[str, ...] = ()
+    docker: Chosen | None = None
 
 
 _ADAPTER = TypeAdapter(_File)
@@ -77,9 +102,14 @@ def load(path: Path) -> Settings:
         raise UsageError(f"{path}: toolchains: there is none", "name at least one")
     _unique(path, "model", (table.name for table in file.model))
     _unique(path, "toolchains", file.toolchains)
+    _unique(path, "replayers", file.replayers)
+    for key in ("toolchains", "replayers"):
+        _unique(path, f"docker.{key}", getattr(file.docker or Chosen(), key))
     _check_numbers(path, file)
     models = tuple(_model(path, index, table) for index, table in enumerate(file.model))
-    return Settings(models, file.toolchains, file.variations, file.policy, file.replayer)
+    return Settings(
+        models, file.toolchains, file.variations, file.policy, file.replayers, file.docker
+    )
 
 
 def _model(path: Path, index: int, table: _ModelTable) -> ModelSource:
@@ -156,9 +186,9 @@ def _check_numbers(path: Path, file: _File) -> None:
         value = getattr(file.policy, rule.name)
         if isinstance(value, tuple):
             _unique(path, f"policy.{rule.name}", value)
-    if file.policy.required_replays and file.replayer is None:
+    if file.policy.required_replays and not file.replayers:
         raise UsageError(
-            f"{path}: replayer: missing key", "policy.required_replays needs it: add it"
+            f"{path}: replayers: missing key", "policy.required_replays needs it: add it"
         )
 
 

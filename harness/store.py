@@ -13,12 +13,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import itertools
 import os
 import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,6 +36,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self.objects = self.root / "objects"
+        self._whole: set[str] = set()  # objects that were seen to be whole
         with _friendly(self.root):
             self.objects.mkdir(parents=True, exist_ok=True)
 
@@ -52,15 +54,15 @@ class Store:
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                     raise StoreError(f"{source} is not a regular file")
                 digest, size = _digest(file)
-                if not self._path(digest).exists():
+                if not self._has(digest):
                     file.seek(0)
                     self._copy(file, digest)
         return digest, size
 
     def add_bytes(self, data: bytes) -> str:
         digest = hashlib.sha256(data).hexdigest()
-        if not self._path(digest).exists():
-            with _friendly(self.objects):
+        with _friendly(self.objects):
+            if not self._has(digest):
                 _write_atomically(self._path(digest), data, mode=0o444)
         return digest
 
@@ -97,6 +99,18 @@ class Store:
                 return False
         return True
 
+    def _has(self, digest: str) -> bool:
+        """Whether the artifact is here and whole; one that was damaged is stored anew."""
+        if digest not in self._whole:
+            try:
+                with self._path(digest).open("rb") as file:
+                    if _digest(file)[0] != digest:
+                        return False
+            except FileNotFoundError:
+                return False
+            self._whole.add(digest)
+        return True
+
     def _path(self, digest: str) -> Path:
         return self.objects / digest[:2] / digest[2:]
 
@@ -128,27 +142,43 @@ class Store:
         """Finished runs, oldest first (their names begin with the time they started)."""
         return sorted(path.parent.name for path in self.root.glob("*/report.json"))
 
-    def save_build(self, run: str, record: BuildRecord, log: bytes) -> None:
+    def save_build(self, run: str, record: BuildRecord, log: bytes, key: str) -> None:
+        """``key``: a digest of all that decided what was built, for who wants to use it again."""
         folder = self.run_folder(run) / "builds" / record.id
         with _friendly(folder):
             folder.mkdir(parents=True, exist_ok=True)
+            # The record is what makes the build count, so it goes first and comes last.
+            (folder / "record.json").unlink(missing_ok=True)
             _write_atomically(folder / "log.txt", log)
+            _write_atomically(folder / "key", key.encode("ascii"))
             _write_atomically(folder / "record.json", dump_build(record))
 
-    def load_builds(self, run: str) -> list[BuildRecord]:
-        """The builds that an interrupted run had finished and that are still whole."""
-        records = []
+    def load_builds(self, run: str) -> list[tuple[BuildRecord, str]]:
+        """The builds that an interrupted run had finished and that are still whole, with keys."""
+        builds = []
         for path in sorted((self.run_folder(run) / "builds").glob("**/record.json")):
-            record = load_build(path)
+            try:
+                record = load_build(path)
+                key = (path.parent / "key").read_text("ascii")
+            except (StoreError, OSError, UnicodeDecodeError):
+                continue  # damaged: it is built again
             if self.verify(record):
-                records.append(record)
-        return records
+                builds.append((record, key))
+        return builds
 
     def save_report(self, report: Report) -> Path:
         path = self.run_folder(report.run) / "report.json"
         with _friendly(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             _write_atomically(path, dump_report(report), durable=True)
+        return path
+
+    def save_bill(self, run: str, toolchain: str, bill: bytes) -> Path:
+        """Keep a toolchain's bill of materials with the run."""
+        path = self.run_folder(run) / "sbom" / f"{toolchain}.cdx.json"
+        with _friendly(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_atomically(path, bill)
         return path
 
     def load_report(self, run: str) -> Report:
@@ -163,17 +193,20 @@ class Store:
         """Lock the run's folder and lend a scratch folder that is gone afterwards."""
         folder = self.run_folder(run)
         scratch = folder / "scratch"
-        with _friendly(folder):
+        # One at a time, or a run could clean away another that is just about to take its lock.
+        with _friendly(folder), open(self.objects / "door", "wb") as door:
+            fcntl.flock(door, fcntl.LOCK_EX)
             self._clean()
             folder.mkdir(parents=True, exist_ok=True)
             lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
+                os.close(lock)
                 raise StoreError(
                     f"run {run} is still going on", "Wait for it, or start another run."
                 ) from error
+        try:
             with _friendly(scratch):
                 scratch.mkdir(exist_ok=True)
             yield scratch
@@ -200,22 +233,42 @@ class Store:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder that a hostile program wrote: also one it made unreadable. Never follows."""
+    """Remove a folder that a hostile program wrote: unreadable, or deeper than paths reach.
 
-    def unlock(_function: object, name: str, _error: object) -> None:
-        parent = Path(name).parent
-        try:
-            parent.chmod(0o700)
-            if not Path(name).is_symlink() and Path(name).is_dir():
-                Path(name).chmod(0o700)
-                shutil.rmtree(name, ignore_errors=True)
-            else:
-                Path(name).unlink(missing_ok=True)
-        except OSError:
-            pass
-
+    Follows no link. What cannot be removed all the same stays; nothing takes it for anything.
+    """
+    if path.is_symlink():
+        path.unlink()
+    with suppress(OSError, RecursionError):
+        path.chmod(0o700)
+        shutil.rmtree(path)
     if path.exists():
-        shutil.rmtree(path, onerror=unlock)
+        with suppress(OSError):
+            _remove_flattened(path)
+
+
+def _remove_flattened(path: Path) -> None:
+    """Each folder is moved up into ``heap`` before it is emptied, so that no path grows long."""
+    heap = Path(tempfile.mkdtemp(dir=path))
+    pending = [path]
+    numbers = itertools.count()
+    while pending:
+        folder = pending.pop()
+        with os.scandir(folder) as entries:
+            inside = [entry for entry in entries if entry.path != str(heap)]
+        for entry in inside:
+            here = Path(entry.path)
+            with suppress(OSError):
+                if entry.is_dir(follow_symlinks=False):
+                    here.chmod(0o700)  # also what moving a folder takes
+                    pending.append(here.rename(heap / str(next(numbers))))
+                else:
+                    here.unlink()
+        if folder != path:
+            with suppress(OSError):
+                folder.rmdir()
+    heap.rmdir()
+    path.rmdir()
 
 
 def _digest(file: BinaryIO) -> tuple[str, int]:

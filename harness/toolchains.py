@@ -20,11 +20,19 @@ from pydantic import TypeAdapter
 
 from harness.errors import ToolchainError
 from harness.lockfile import check_requirements
-from harness.models import Limits, Strict, Tool, Toolchain
+from harness.models import Image, Limits, Strict, Tool, Toolchain
 from harness.tomlfile import read_limited, read_toml
 
 NOT_TOOLCHAINS = ("replay.toml", "explanations.toml")
 MAX_OVERLAY_BYTES = 2**30
+DOCKERFILES = Path(__file__).resolve().parent.parent / "Dockerfiles"
+# Base root file systems that harness/images.py can make, and their platforms.
+BASES = {
+    "bookworm-amd64": "linux/amd64",
+    "bookworm-arm64": "linux/arm64",
+    "trixie-amd64": "linux/amd64",
+    "trixie-llvm-amd64": "linux/amd64",
+}
 _STEM = re.compile(
     r"(?P<version>[0-9][0-9A-Za-z.+_]*)-(?P<publisher>[a-z0-9][a-z0-9-]*)-(?P<arch>[a-z0-9_]+)"
 )
@@ -71,6 +79,7 @@ class _File:
     target: dict[str, str] = field(default_factory=dict)
     tools: dict[str, Tool] = field(default_factory=dict)
     limits: Limits | None = None
+    image: Image | None = None
 
 
 _ADAPTER = TypeAdapter(_File)
@@ -151,7 +160,10 @@ def _discover(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def _clean(name: str, path: Path, file: _File) -> Definition:
-    for key in ("version", "publisher", "arch", "requirements"):
+    required = ["version", "publisher", "arch"]
+    if not (file.image and (file.image.only or not file.image.dockerfile)):
+        required.append("requirements")
+    for key in required:
         if not getattr(file, key):
             raise ToolchainError(f"{path}: {key}: missing key", "add it")
     if file.overlay is not None:
@@ -161,13 +173,18 @@ def _clean(name: str, path: Path, file: _File) -> Definition:
     stem = _stem(path)
     for key in ("version", "publisher", "arch"):
         _matches_stem(path, key, getattr(file, key), stem[key])
-    lock = _inside(path, "lock", file.lock or f"{path.name.removesuffix('.toml')}.lock")
-    check_requirements(path, file.requirements or (), lock)
+    image = _image(path, file.image) if file.image else None
+    lock = _lock(path, file, image)
     driver = _driver(path, file)
     if driver or file.target:
         _check_target(path, file.target)
     prepare = _inside(path, "prepare", file.prepare) if file.prepare else None
-    recipe = _digest({"lock": _sha256(lock), "prepare": _sha256(prepare) if prepare else None})
+    recipe = _digest(
+        {
+            "lock": _sha256(lock) if lock else None,
+            "prepare": _sha256(prepare) if prepare else None,
+        }
+    )
     definition = Definition(
         name=name,
         compiler=path.parent.name,
@@ -176,12 +193,13 @@ def _clean(name: str, path: Path, file: _File) -> Definition:
         arch=stem["arch"],
         folder=str(path.parent.absolute()),
         driver=str(driver) if driver else None,
-        lock=str(lock),
+        lock=str(lock) if lock else "",
         linker=file.linker,
         target=dict(file.target),
         tools=_tools(path, file.tools),
         limits=_limits(path, file.limits or Limits()),
         identity="",
+        image=image,
         recipe=recipe,
         prepare=str(prepare) if prepare else None,
     )
@@ -189,7 +207,7 @@ def _clean(name: str, path: Path, file: _File) -> Definition:
 
 
 def _overlaid(name: str, path: Path, file: _File, base: Definition) -> Definition:
-    for key in ("requirements", "lock", "prepare"):
+    for key in ("requirements", "lock", "prepare", "image"):
         if getattr(file, key) is not None:
             raise ToolchainError(f"{path}: {key}: comes from the base", "remove the key")
     stem = _stem(path)
@@ -226,6 +244,8 @@ def _overlaid(name: str, path: Path, file: _File, base: Definition) -> Definitio
         target=target,
         tools=base.tools | _tools(path, file.tools),
         limits=_limits(path, file.limits) if file.limits else base.limits,
+        # The files of an overlay are laid over an environment; an image does not have them.
+        image=None if overlay else base.image,
         recipe=recipe,
         overlay=str(overlay) if overlay else None,
         base=base,
@@ -267,7 +287,7 @@ def _linked(item: Definition, path: Path, known: Mapping[str, Definition]) -> De
 
 def _identified(item: Definition) -> Definition:
     """``item`` with its identity: everything that is pinned, nothing of where it lies."""
-    content = {
+    content: dict[str, object] = {
         "name": item.name,
         "recipe": item.recipe,
         "driver": _sha256(Path(item.driver)) if item.driver else None,
@@ -276,7 +296,68 @@ def _identified(item: Definition) -> Definition:
         "tools": {name: asdict(tool) for name, tool in item.tools.items()},
         "limits": asdict(item.limits),
     }
+    if item.image is not None:
+        dockerfile = item.image.dockerfile
+        content["image"] = {
+            **asdict(item.image),
+            "dockerfile": _sha256(Path(dockerfile)) if dockerfile else None,
+        }
     return replace(item, identity=_digest(content))
+
+
+def _lock(path: Path, file: _File, image: Image | None) -> Path | None:
+    """The lock; None for an image that consists of no wheels."""
+    name = file.lock or f"{path.name.removesuffix('.toml')}.lock"
+    if image is not None and image.only and file.lock is None and not file.requirements:
+        return None
+    lock = _inside(path, "lock", name)
+    check_requirements(path, file.requirements or (), lock)
+    return lock
+
+
+def _image(path: Path, image: Image) -> Image:
+    """``image`` checked, its Dockerfile found. An image that is not built here is an only one."""
+    ways = [key for key in ("dockerfile", "digest", "reference") if getattr(image, key)]
+    if len(ways) != 1:
+        raise ToolchainError(
+            f"{path}: image: needs dockerfile, digest or reference", "give one of the three"
+        )
+    if not re.fullmatch(r"linux/(amd64|arm64)", image.platform):
+        raise ToolchainError(
+            f"{path}: image.platform: {image.platform!r} is not known",
+            'write "linux/amd64" or "linux/arm64"',
+        )
+    if image.digest and not re.fullmatch(r"sha256:[0-9a-f]{64}", image.digest):
+        raise ToolchainError(
+            f"{path}: image.digest: {image.digest!r} is no image id",
+            "write sha256: and 64 hexadecimal digits, as `docker images --no-trunc` shows it",
+        )
+    if image.reference and not re.fullmatch(r"[^\s@]+@sha256:[0-9a-f]{64}", image.reference):
+        raise ToolchainError(
+            f"{path}: image.reference: {image.reference!r} is not pinned",
+            "write NAME@sha256:DIGEST: a tag can move",
+        )
+    if not image.dockerfile:
+        if image.base:
+            raise ToolchainError(f"{path}: image.base: belongs to a dockerfile", "remove the key")
+        return replace(image, only=True)
+    base = image.base or ""
+    if base not in BASES:
+        raise ToolchainError(
+            f"{path}: image.base: {base!r} is not known", f"choose one of {', '.join(BASES)}"
+        )
+    if BASES[base] != image.platform:
+        raise ToolchainError(
+            f"{path}: image.platform: {base} is for {BASES[base]}", "correct one of the two"
+        )
+    return replace(image, dockerfile=str(_dockerfile(path, image.dockerfile)))
+
+
+def _dockerfile(path: Path, name: str) -> Path:
+    """A Dockerfile of the toolchain's own folder, or one that comes with the harness."""
+    if _is_below(name) and not (path.parent / name).exists() and (DOCKERFILES / name).is_file():
+        return DOCKERFILES / name
+    return _inside(path, "image.dockerfile", name)
 
 
 def _stem(path: Path) -> dict[str, str]:

@@ -5,8 +5,11 @@ The rule: a finding anywhere is a finding above; missing evidence is INCONCLUSIV
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from types import MappingProxyType
 
+from harness import plan
 from harness.models import (
     BuildRecord,
     ComparisonKind,
@@ -17,6 +20,7 @@ from harness.models import (
     Outcome,
     Policy,
     ReplayResult,
+    Report,
     StageVerdict,
     Verdict,
 )
@@ -30,6 +34,14 @@ def worst(verdicts: Iterable[Verdict], none: Verdict = Verdict.INCONCLUSIVE) -> 
     return max(verdicts, key=lambda verdict: verdict.severity, default=none)
 
 
+def exit_code(report: Report) -> int:
+    """0 nothing to explain, 1 a finding, 2 no answer. A run that is not complete is no answer."""
+    verdicts = [report.verdict, *(model.verdict for model in report.verdicts)]
+    if not report.complete or not report.verdicts:
+        verdicts.append(Verdict.INCONCLUSIVE)
+    return worst(verdicts).exit_code
+
+
 def judge_model(
     model: Model,
     planned: Sequence[str],
@@ -37,11 +49,13 @@ def judge_model(
     comparisons: Sequence[ComparisonResult],
     replays: Sequence[ReplayResult],
     policy: Policy,
+    independent: Mapping[str, int] = MappingProxyType({}),
 ) -> ModelVerdict:
     """The verdict on one model.
 
-    ``planned``: ids of all builds that were to be done. The other arguments may hold other models'
-    results; they are passed over.
+    ``planned``: ids of all builds that were to be done. ``independent``: stage → number of
+    effectively independent builders that agreed on it; a stage that is missing has none. The other
+    arguments may hold other models' results; they are passed over.
     """
     records = [record for record in records if record.model == model.name]
     comparisons = [result for result in comparisons if result.comparison.model == model.name]
@@ -49,8 +63,15 @@ def judge_model(
     built = [record for record in records if record.outcome is Outcome.BUILT]
 
     names = dict.fromkeys(stage for record in built for stage in record.stages)
+    # also those that a replay should have ended in, if nobody left them
+    names |= dict.fromkeys(result.stage for result in replays)
     stages = tuple(judge_stage(model.name, stage, built, comparisons, replays) for stage in names)
-    reasons = [*_failures(planned, records), *_unmet(policy, built, stages, replays)]
+    reasons = [
+        *_failures(planned, records),
+        *_skipped(built, comparisons),
+        *_unmet(policy, built, stages, replays),
+        *_too_dependent(policy, independent),
+    ]
     if not stages and not reasons:
         reasons.append("nothing was compared")
     verdicts = [stage.verdict for stage in stages]
@@ -99,7 +120,7 @@ def judge_stage(
     ]
     if not own:
         verdicts.append(Verdict.INCONCLUSIVE)
-        reasons.append("only one build has this stage: nothing to compare with")
+        reasons.append("no two builds were compared here")
     explained = (e for result in own for d in result.differences for e in d.explained_by)
     return StageVerdict(
         model=model,
@@ -108,12 +129,13 @@ def judge_stage(
         comparisons=by_kind,
         replays=by_replay,
         explained_by=tuple(dict.fromkeys(explained)),
-        odd_ones_out=odd_ones_out(records, own, ending),
+        odd_ones_out=odd_ones_out(stage, records, own, ending),
         reasons=tuple(reasons),
     )
 
 
 def odd_ones_out(
+    stage: str,
     records: Sequence[BuildRecord],
     comparisons: Sequence[ComparisonResult],
     replays: Sequence[ReplayResult],
@@ -122,30 +144,50 @@ def odd_ones_out(
 
     1. A toolchain that does not agree with its own repeats.
     2. A toolchain whose artifact does not follow from the stage above it (failed replay).
-    3. Where three or more toolchains were compared: those outside the class of agreeing ones that
-       holds more than half of them.
+    3. Where three or more toolchains of one compiler were compared: those outside the class of
+       agreeing ones that holds more than half of them. Those that lack the stage agree in that.
     """
-    toolchains = {record.id: record.toolchain for record in records}
+    by_id = {record.id: record for record in records}
     odd = [
-        toolchains[result.comparison.right]
+        by_id[result.comparison.right].toolchain
         for result in comparisons
-        if result.comparison.kind is ComparisonKind.REPEAT and result.verdict not in AGREE
+        if result.comparison.kind is ComparisonKind.REPEAT
+        and result.verdict.exit_code == 1
+        and result.comparison.right in by_id
     ]
     odd += [result.toolchain for result in replays if result.verdict is Verdict.UNEXPLAINED]
 
-    controls = [record for record in records if record.variation.name == CONTROL]
-    if len(controls) >= 3:
-        classes = {record.id: {record.id} for record in controls}
-        for result in comparisons:
-            left, right = result.comparison.left, result.comparison.right
-            if result.verdict in AGREE and left in classes and right in classes:
-                merged = classes[left] | classes[right]
-                for member in merged:
-                    classes[member] = merged
-        largest = max(classes.values(), key=len)
-        if 2 * len(largest) > len(controls):
-            odd += [toolchains[record.id] for record in controls if record.id not in largest]
+    across = [
+        result for result in comparisons if result.comparison.kind is not ComparisonKind.REPEAT
+    ]
+    compared = {side for r in across for side in (r.comparison.left, r.comparison.right)}
+    agreeing = [(r.comparison.left, r.comparison.right) for r in across if r.verdict in AGREE]
+    for compiler in dict.fromkeys(record.compiler for record in records):
+        own = [
+            record
+            for record in records
+            if record.compiler == compiler
+            and record.variation.name == CONTROL
+            and record.id in compared
+        ]
+        lacking = [record.id for record in own if stage not in record.stages]
+        majority = _majority([record.id for record in own], [*agreeing, *pairwise(lacking)])
+        odd += [record.toolchain for record in own if majority and record.id not in majority]
     return tuple(dict.fromkeys(odd))
+
+
+def _majority(members: Sequence[str], agreeing: Iterable[tuple[str, str]]) -> set[str]:
+    """The members in the class, of those that ``agreeing`` pairs join, that holds more than half
+    of three or more. Empty if there is none.
+    """
+    classes = {member: {member} for member in members}
+    for left, right in agreeing:
+        if left in classes and right in classes:
+            merged = classes[left] | classes[right]
+            for member in merged:
+                classes[member] = merged
+    largest = max(classes.values(), key=len, default=set())
+    return largest if len(members) >= 3 and 2 * len(largest) > len(members) else set()
 
 
 def _short(build: str) -> str:
@@ -165,6 +207,26 @@ def _failures(planned: Sequence[str], records: Sequence[BuildRecord]) -> list[st
             last = f": {first[-1]}" if first else ""
             reasons.append(f"{build}: {record.outcome}{last}")
     return reasons
+
+
+def _skipped(built: Sequence[BuildRecord], comparisons: Sequence[ComparisonResult]) -> list[str]:
+    """Comparisons that these builds call for and that nobody made."""
+    made = {result.comparison for result in comparisons}
+    missing = [comparison for comparison in plan.comparisons(built) if comparison not in made]
+    return [
+        f"{_short(comparison.left)} and {_short(comparison.right)} were not compared at "
+        f"{comparison.stage}"
+        for comparison in missing
+    ]
+
+
+def _too_dependent(policy: Policy, independent: Mapping[str, int]) -> list[str]:
+    return [
+        f"policy: stage {stage}: effectively independent builders that agreed: "
+        f"{independent.get(stage, 0)}, {least} required"
+        for stage, least in policy.min_independent.items()
+        if independent.get(stage, 0) < least
+    ]
 
 
 def _unmet(

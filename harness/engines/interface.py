@@ -46,7 +46,8 @@ class RunSpec:
     All paths in ``argv``, ``environment`` and ``work`` are as :meth:`Engine.visible` gave them.
     ``scratch`` is an empty private host directory that the engine may use and the caller removes;
     ``out`` a host directory that the run may write, at ``out_target``.
-    ``search_path``: value of PYTHONPATH for the command, or None.
+    ``search_path``: value of PYTHONPATH for the command, or None. ``image``: the container image
+    to run in, by its digest, for engines that have images; others ignore it.
     """
 
     argv: tuple[str, ...]
@@ -57,6 +58,7 @@ class RunSpec:
     variation: Variation
     limits: Limits
     search_path: str | None = None
+    image: str | None = None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import itertools
 import json
 import os
 import platform
@@ -90,6 +91,9 @@ def clock_environment(clock: int | None, library: str | None, now: float) -> dic
     }
 
 
+_cpu_turns = itertools.count()
+
+
 def settings(
     variation: Variation,
     limits: Limits,
@@ -111,6 +115,8 @@ def settings(
             "aslr": variation.aslr,
             "umask": variation.umask,
             "cpus": variation.cpus,
+            # Builds at the same time must not all be held to the same CPU.
+            "first_cpu": next(_cpu_turns) if variation.cpus else 0,
             "work": work,
             "environment": dict(command_environment),
             "address_space": 2 * limits.memory_bytes,

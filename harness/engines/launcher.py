@@ -34,7 +34,8 @@ def apply(settings: dict[str, Any], libc: ctypes.CDLL) -> None:
     os.umask(settings["umask"])
     if settings["cpus"]:
         allowed = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, allowed[: settings["cpus"]])
+        first = settings["first_cpu"] % len(allowed)
+        os.sched_setaffinity(0, (allowed[first:] + allowed[:first])[: settings["cpus"]])
     if not settings["aslr"]:
         libc.personality(libc.personality(READ_PERSONALITY) | ADDR_NO_RANDOMIZE)
     os.chdir(settings["work"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.normalizers.interface import Normalizer
 from harness.normalizers.llvm_alloca_count import AllocaCount
+from harness.normalizers.llvm_dataflow import EvaluationOrder
 from harness.normalizers.llvm_tbaa import TbaaNames
 from harness.normalizers.tvm_constant_spelling import ConstantSpelling
 
@@ -12,6 +13,7 @@ NORMALIZERS: dict[str, Normalizer] = {
     for normalizer in (
         TbaaNames(),
         AllocaCount(),
+        EvaluationOrder(),
         ConstantSpelling(),
     )
 }

@@ -42,6 +42,11 @@ class Normalizer(Protocol):
         """The stages whose artifacts it understands; the ledger cannot allow it elsewhere."""
         ...
 
+    @property
+    def reorders(self) -> bool:
+        """Whether it changes an order that a later tool looks at: then no replay starts from it."""
+        ...
+
     def normalize(self, data: bytes) -> Normalized:
         """The canonical form of ``data``. Idempotent. Raises NotApplicable."""
         ...

@@ -48,6 +48,7 @@ class AllocaCount:
 
     id: str = "llvm-alloca-count"
     applies_to: frozenset[str] = field(default=frozenset({"llvm-unoptimized", "llvm"}))
+    reorders: bool = False
 
     def normalize(self, data: bytes) -> Normalized:
         refuse_large(data)

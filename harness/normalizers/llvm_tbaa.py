@@ -81,6 +81,7 @@ class TbaaNames:
 
     id: str = "llvm-tbaa-names"
     applies_to: frozenset[str] = field(default=frozenset({"llvm-unoptimized", "llvm"}))
+    reorders: bool = False
 
     def normalize(self, data: bytes) -> Normalized:
         refuse_large(data)

@@ -8,19 +8,24 @@ from harness.normalizers.interface import NotApplicable
 
 PLAIN = bytes(range(0x20, 0x7F)) + b"\t\n"
 MAX_TOKENS = 20_000_000  # strings, comments and references; the largest module seen has 300,000
-STRINGS_AND_COMMENTS = re.compile(rb'"[^"\n]*"|;[^\n]*')
+STRINGS_AND_COMMENTS = re.compile(rb'(")[^"\n]*(")|;[^\n]*')
+# LLVM also reads `! 1` as a reference to !1, but never prints it.
+LOOSE_REFERENCE = re.compile(rb'!(?![-a-zA-Z$._\\{"0-9])')
 
 
 def check_lines(data: bytes) -> None:
     """Raises NotApplicable unless every line is what it seems.
 
     Only printable ASCII, tabs and newlines, every string closed on its own line, no ``/* */``
-    comment: so no line begins inside a string or a comment.
+    comment: so no line begins inside a string or a comment. And no ``!`` that stands apart from
+    what it refers to.
     """
     if data.translate(None, PLAIN):
         raise NotApplicable("the text holds bytes that LLVM does not print")
     if sum(map(data.count, (b'"', b";", b"!"))) > MAX_TOKENS:
         raise NotApplicable(f"the text has more than {MAX_TOKENS} tokens to look at")
-    rest = STRINGS_AND_COMMENTS.sub(b"", data)
-    if b'"' in rest or b"/*" in rest:
+    rest = STRINGS_AND_COMMENTS.sub(rb"\1\2", data)
+    if LOOSE_REFERENCE.search(rest):
+        raise NotApplicable("a reference to metadata in a form that LLVM does not print")
+    if b"/*" in rest or b'"' in rest.replace(b'""', b""):
         raise NotApplicable("a string goes on past its line, or there is a /* comment")

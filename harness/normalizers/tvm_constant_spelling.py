@@ -57,6 +57,7 @@ class ConstantSpelling:
 
     id: str = "tvm-constant-spelling"
     applies_to: frozenset[str] = field(default=frozenset({"graph", "tensor-ir"}))
+    reorders: bool = False
 
     def normalize(self, data: bytes) -> Normalized:
         refuse_large(data)

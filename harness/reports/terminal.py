@@ -9,11 +9,14 @@ import shlex
 from collections.abc import Iterable, Iterator
 
 from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from harness.independence import summary
 from harness.models import (
     ComparisonKind,
+    Independence,
     Isolation,
     ModelVerdict,
     Outcome,
@@ -22,10 +25,12 @@ from harness.models import (
     StageVerdict,
     Verdict,
 )
+from harness.text import printable
 from harness.variations import CONTROL
 
 WIDTH = 100
 _MAX_REASONS = 6
+_MAX_REASON = 3000  # characters
 _STYLE = {
     Verdict.IDENTICAL: "green",
     Verdict.EXPLAINED: "green",
@@ -87,19 +92,30 @@ def _model(report: Report, verdict: ModelVerdict) -> Iterator[RenderableType]:
         table.add_column(kind.value, no_wrap=True)
     table.add_column("replay", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    table.add_column("odd one out", overflow="fold")
+    odd = any(stage.odd_ones_out for stage in verdict.stages)
+    if odd:
+        table.add_column("odd one out", overflow="fold")
     for stage in verdict.stages:
         table.add_row(
             f"  {stage.stage}",
             *(_cell(stage.comparisons.get(kind.value)) for kind in kinds),
             _replays(stage),
             Text(stage.verdict.value, style=_STYLE[stage.verdict]),
-            Text(", ".join(stage.odd_ones_out)),
+            *([Text(", ".join(stage.odd_ones_out))] if odd else []),
         )
     if verdict.stages:
         yield table
     yield from _findings(report, verdict)
     yield from _bullets(verdict.reasons, "yellow")
+    if report.independence is not None and verdict.stages:
+        yield from independence_lines(report.independence, verdict.model)
+
+
+def independence_lines(independence: Independence, model: str) -> Iterator[RenderableType]:
+    """One line for each class of stages: how many effectively independent builders agreed."""
+    yield Text("  independent builders that agreed, by the component that makes the stage:")
+    for name, numbers in summary(independence, model):
+        yield Text(f"    {name:<9} {numbers}")
 
 
 def _cell(verdict: Verdict | None) -> Text:
@@ -140,7 +156,9 @@ def _findings(report: Report, verdict: ModelVerdict) -> Iterator[RenderableType]
 def _bullets(lines: Iterable[str], style: str) -> Iterator[RenderableType]:
     lines = list(lines)
     for line in lines[:_MAX_REASONS]:
-        yield Text(f"    - {line}", style=style)
+        # Indented as a whole: what a program printed must not look like a line of this report.
+        text = Text(f"- {printable(line, _MAX_REASON, newlines=True)}", style=style)
+        yield Padding(text, (0, 0, 0, 4))
     if len(lines) > _MAX_REASONS:
         yield Text(f"    … and {len(lines) - _MAX_REASONS} more in report.json", style="dim")
 

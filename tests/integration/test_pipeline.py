@@ -226,7 +226,7 @@ def test_a_bad_model_does_not_keep_the_others_from_being_built(
         helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "unknown.onnx"
     )
     (tmp_path / "nightly.toml").write_text(
-        f'toolchains = ["{CLEAN[1]}"]\nreplayer = "llvm/22.1.8-xtc-x86_64"\n'
+        f'toolchains = ["{CLEAN[1]}"]\nreplayers = ["llvm/22.1.8-xtc-x86_64"]\n'
         f'[[model]]\nname = "unknown"\npath = "unknown.onnx"\n'
         f'[[model]]\nname = "good"\npath = "{good.name}"\ninputs = ["x=2x8"]\n'
     )

@@ -141,6 +141,9 @@ REFUSED = {
     "a name used by named metadata": ("flags = !{!0,", "flags = !{!10,"),
     "a tag used by other metadata": ("!8 = !{!0}", "!8 = !{!9}"),
     "a tag used by another attachment": ("!dbg !5", "!prof !2"),
+    "a name used apart from its mark": ("flags = !{!0,", "flags = !{! 10,"),
+    "a name used past a comment": ("flags = !{!0,", "flags = !{!;x\n10,"),
+    "a name used under a long number": ("flags = !{!0,", "flags = !{!0000000010,"),
     "a tag of two names": ("!2 = !{!3, !3", "!2 = !{!3, !6"),
 }
 

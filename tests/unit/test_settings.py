@@ -36,7 +36,7 @@ def test_what_ships_is_valid() -> None:
         {"x": (1, 3, 48, 192)},
     ]
     known = load_toolchains([REPO / "toolchains"])
-    assert settings.replayer in known
+    assert set(settings.replayers) <= set(known)
     assert len(settings.toolchains) == 3
     assert set(settings.toolchains) <= set(known)
     assert settings.policy.min_toolchains == 3
@@ -55,7 +55,7 @@ def test_defaults(tmp_path: Path) -> None:
         toolchains=("tvm/1-a-b", "tvm/2-a-b"),
         variations=Variations(seed=0, builds=2),
         policy=Policy(),
-        replayer=None,
+        replayers=(),
     )
 
 
@@ -63,7 +63,7 @@ def test_all_keys(tmp_path: Path) -> None:
     settings = loaded(
         tmp_path,
         TOP
-        + 'replayer = "llvm/1-a-b"\n[variations]\nseed = 7\nbuilds = 3\n'
+        + 'replayers = ["llvm/1-a-b"]\n[variations]\nseed = 7\nbuilds = 3\n'
         + '[policy]\nmin_builds = 3\nmin_toolchains = 2\nrequired_stages = ["object"]\n'
         + 'required_replays = ["llvm → object"]\nallowed_explanations = []\n'
         + "allow_isolation_none = false\n"
@@ -82,7 +82,7 @@ def test_all_keys(tmp_path: Path) -> None:
     )
     assert settings.variations == Variations(7, 3)
     assert settings.policy == Policy(3, 2, ("object",), ("llvm → object",), (), False)
-    assert settings.replayer == "llvm/1-a-b"
+    assert settings.replayers == ("llvm/1-a-b",)
 
 
 MISTAKES = {
@@ -172,7 +172,7 @@ MISTAKES = {
     ),
     "no replayer": (
         TOP + MODEL + '[policy]\nrequired_replays = ["a"]\n',
-        "replayer: missing key",
+        "replayers: missing key",
     ),
 }
 

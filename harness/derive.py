@@ -1,0 +1,83 @@
+"""Differences that follow from one that is already explained. Pure.
+
+**Claim.** Where two builds leave different bytes at a stage, and an entry of the ledger with
+``follows`` applies, both builds' artifacts of that stage are what an independent LLVM makes of
+one and the same program.
+
+1. At the stage that the entry names in ``follows``, the same two builds were compared and are
+   identical, or explained by rules of class ``proven``: they hold one program there.
+2. Each replay that the entry names was run for *each* of the two builds, starting from that build's
+   own dumps, and gave that build's own artifacts bit for bit.
+3. The named replays lead from the stage in ``follows`` to every stage that the entry covers; so
+   each side's bytes are a function, computed by somebody else's tools, of its own rendering of that
+   program.
+
+What then differs is only what those tools make of two orders of the same operations. A payload
+would have to be in the program of (1), where the proof would not go through, or outside what (2)
+regenerates, where the bytes would not match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from harness.ledger import Derivation, ExplanationClass, Ledger
+from harness.models import BuildRecord, ComparisonResult, ReplayResult, Verdict
+
+_AGREE = (Verdict.IDENTICAL, Verdict.EXPLAINED)
+
+
+def derive(
+    comparisons: Sequence[ComparisonResult],
+    replays: Sequence[ReplayResult],
+    records: Sequence[BuildRecord],
+    ledger: Ledger,
+    rules: Iterable[Derivation],
+) -> list[ComparisonResult]:
+    """The comparisons, with those explained that follow from an earlier stage."""
+    compilers = {record.id: record.compiler for record in records}
+    by_pair = {(c.comparison.left, c.comparison.right, c.comparison.stage): c for c in comparisons}
+    proven_ids = {e.id for e in ledger.entries if e.kind_class is ExplanationClass.PROVEN}
+    held = {  # (build, replay name) → whether every replayer regenerated it bit for bit
+        (build, name): all(
+            r.verdict is Verdict.IDENTICAL for r in replays if (r.build, r.name) == (build, name)
+        )
+        for build, name in {(r.build, r.name) for r in replays}
+    }
+    rules = tuple(rules)
+
+    def proven(result: ComparisonResult | None) -> bool:  # (1)
+        return (
+            result is not None
+            and result.verdict in _AGREE
+            and all(set(d.explained_by) <= proven_ids for d in result.differences)
+        )
+
+    def follows(result: ComparisonResult, rule: Derivation) -> bool:
+        comparison = result.comparison
+        sides = (comparison.left, comparison.right)
+        return (
+            comparison.kind in rule.kinds
+            and comparison.stage in rule.stages
+            and all(compilers.get(side) == rule.compiler for side in sides)
+            and proven(by_pair.get((*sides, rule.follows)))
+            and all(held.get((side, name), False) for side in sides for name in rule.replays)  # (2)
+        )
+
+    return [
+        _explained(result, [r.id for r in rules if follows(result, r)]) for result in comparisons
+    ]
+
+
+def _explained(result: ComparisonResult, rules: Sequence[str]) -> ComparisonResult:
+    """With the first rule as explanation of every artifact that is there on both sides."""
+    if result.verdict in (*_AGREE, Verdict.INCONCLUSIVE) or not rules:
+        return result
+    if any(d.left_sha256 is None or d.right_sha256 is None for d in result.differences):
+        return result
+    differences = tuple(
+        d if d.explained_by else replace(d, explained_by=(rules[0],), reason="")
+        for d in result.differences
+    )
+    return replace(result, verdict=Verdict.EXPLAINED, differences=differences, reason="")
