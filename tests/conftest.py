@@ -65,11 +65,17 @@ Harness = Callable[..., Called]
 
 @pytest.fixture
 def harness(tmp_path: Path) -> Harness:
-    """Call the command: ``harness("run", model, …, env={…}, timeout=…)``, in ``tmp_path``."""
+    """Call the command: ``harness("run", model, …, env={…}, timeout=…)``, in ``tmp_path``.
+
+    Builds run in the embedded engine unless the call says otherwise.
+    """
 
     def call(*args: object, env: Mapping[str, str] | None = None, timeout: float = 300) -> Called:
+        words = [str(argument) for argument in args]
+        if words[0] in ("run", "nightly") and "--engine" not in words:
+            words += ["--engine", "sandbox"]
         done = subprocess.run(
-            [sys.executable, "-m", "harness", *map(str, args)],
+            [sys.executable, "-m", "harness", *words],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
             capture_output=True,

@@ -145,6 +145,7 @@ def test_full_disk(harness: Harness, small: Callable[..., Path], tmp_path: Path)
         [
             bwrap_path(), "--dev-bind", "/", "/", "--size", "3000000", "--tmpfs", place,
             sys.executable, "-m", "harness", "run", small(), "--input", "x=2x8", *ONE,
+            "--engine", "sandbox",
             "--out", place / "results",
         ],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, timeout=120,
@@ -184,7 +185,17 @@ def test_interrupted_run_leaves_nothing_and_goes_on(
 ) -> None:
     model = small()
     results = tmp_path / "results"
-    words: Sequence[object] = ("run", model, "--input", "x=2x8", "--jobs", "1", *ONE)
+    words: Sequence[object] = (
+        "run",
+        model,
+        "--input",
+        "x=2x8",
+        "--jobs",
+        "1",
+        *ONE,
+        "--engine",
+        "sandbox",
+    )
     child = subprocess.Popen(
         [sys.executable, "-m", "harness", *map(str, words), "--repeat", "6"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
