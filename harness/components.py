@@ -21,11 +21,15 @@ is looked for among *all* files that the other side opened (see :mod:`harness.in
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
 
 from harness.distributions import normalized, owners
 from harness.environments import Environment, files_of
@@ -84,19 +88,43 @@ def os_name(root: Path) -> str:
     return "unknown"
 
 
-class Makings:
-    """Who made a file, read once for each content."""
+_MAKERS = TypeAdapter(Makers)
 
-    def __init__(self) -> None:
+
+class Makings:
+    """Who made a file, read once for each content.
+
+    ``cache``: a folder that keeps what was read for later runs, as trusted as the environments
+    beside it; whatever in it cannot be read is read anew from the file itself.
+    """
+
+    def __init__(self, cache: Path | None = None) -> None:
+        self._cache = cache
         self._known: dict[str, Makers | None] = {}
 
     def of(self, path: Path, sha256: str) -> Makers | None:
         if sha256 not in self._known:
             try:
-                self._known[sha256] = makers(path)
+                with path.open("rb") as file:
+                    is_elf = file.read(4) == b"\x7fELF"
+                self._known[sha256] = self._made(path, sha256) if is_elf else None
             except OSError:
                 self._known[sha256] = None
         return self._known[sha256]
+
+    def _made(self, path: Path, sha256: str) -> Makers | None:
+        place = self._cache / f"{sha256}.json" if self._cache else None
+        if place:
+            with contextlib.suppress(OSError, ValidationError):
+                return _MAKERS.validate_json(place.read_bytes())
+        made = makers(path)
+        if place and made:
+            with contextlib.suppress(OSError):
+                place.parent.mkdir(parents=True, exist_ok=True)
+                new = place.with_suffix(f".{os.getpid()}")
+                new.write_bytes(_MAKERS.dump_json(made))
+                new.replace(place)
+        return made
 
 
 def profile(

@@ -11,6 +11,7 @@ from harness.components import Base, Makings, Profile, os_name, profile
 from harness.environments import Environment
 from harness.errors import StoreError
 from harness.models import BuildRecord, Outcome, ReplayResult, Toolchain
+from harness.packages import cache_folder
 from harness.replay import Replayer
 from harness.store import Store
 
@@ -28,7 +29,7 @@ def gather(
 
     Raises ToolchainError if an environment's list of files is damaged.
     """
-    makings = Makings()
+    makings = Makings(cache_folder() / "makers")
     profiles = []
     for toolchain in toolchains:
         own = [r for r in records if r.toolchain == toolchain.name and r.outcome is Outcome.BUILT]

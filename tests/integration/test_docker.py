@@ -5,6 +5,7 @@ Needs a Docker engine. `make images` makes what these tests run in; they make it
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -27,9 +28,9 @@ from harness.engines.daemon import Daemon
 from harness.engines.docker import FILE_ORDER, Docker, remove_orphans
 from harness.engines.interface import Mount, RunOutcome, RunResult, RunSpec
 from harness.errors import EngineError
-from harness.process import Interrupted, kill_all
+from harness.process import Interrupted, descendants, kill_all
 from tests.conftest import CLEAN, ROOT, Harness
-from tests.integration.test_engines import LIMITS, VARIED, said, spec_for, written
+from tests.integration.test_engines import LIMITS, VARIED, remaining, said, spec_for, written
 
 pytestmark = pytest.mark.integration
 
@@ -87,7 +88,7 @@ def test_output_exit_code_and_numbers(run: Run, place: Path) -> None:
     result = run(code)
     assert said(result) == "done"
     assert (place / "out0" / "a").read_text() == "1"
-    assert os.listdir(place / "out0") == ["a"]
+    assert [path.name for path in (place / "out0").iterdir()] == ["a"]
     assert result.cpu_seconds >= 0.3
     assert result.peak_memory_bytes >= 60_000_000
     assert run("sys.exit(3)").exit_code == 3
@@ -350,6 +351,14 @@ def test_without_a_daemon_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert "start the daemon" in status.hint
 
 
+def end_shims(place: str) -> None:
+    """End what a killed daemon below ``place`` left running, and with it its containers."""
+    for shim in remaining(place):
+        for pid in (*descendants(shim), shim):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
 @pytest.fixture
 def own_daemon(engine: Docker, image: str, tmp_path: Path) -> Iterator[Callable[[], int]]:
     """Starts a Docker daemon of this test's own, with the base image in it; returns its pid."""
@@ -359,8 +368,15 @@ def own_daemon(engine: Docker, image: str, tmp_path: Path) -> Iterator[Callable[
     started: list[subprocess.Popen[bytes]] = []
 
     def start() -> int:
+        for each in started:
+            each.wait(10)  # its pid file counts as long as its process id is taken
+        end_shims(str(short))
         command = ["dockerd", "--bridge=none", "--iptables=false", f"--host=unix://{short}/s"]
-        command += [f"--data-root={short}/data", f"--exec-root={short}/x", f"--pidfile={short}/pid"]
+        command += [
+            f"--data-root={short}/data",
+            f"--exec-root={short}/x{len(started)}",
+            f"--pidfile={short}/pid",
+        ]
         with (short / "log").open("ab") as log:
             started.append(subprocess.Popen(command, stdout=log, stderr=log))
         for _ in range(200):
@@ -387,6 +403,7 @@ def own_daemon(engine: Docker, image: str, tmp_path: Path) -> Iterator[Callable[
         for each in started:
             each.terminate()
             each.wait(60)
+        end_shims(str(short))
         for mount in sorted(Path("/proc/self/mounts").read_text().split("\n"), reverse=True):
             if str(short) in mount:
                 subprocess.run(["umount", "-l", mount.split()[1]], check=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from harness.errors import ToolchainError
 from harness.independence import shared
 from harness.models import Component
 from harness.opened import Opened
+from harness.origins import Makers, makers
 from harness.trees import listing
 from tests.unit.samples import toolchain
 from tests.unit.test_origins import elf
@@ -154,3 +156,17 @@ def test_the_base_is_named(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/os-release").write_text('NAME="x"\nID=debian\nVERSION_ID="12"\n\x1b[2J=1\n')
     assert os_name(tmp_path) == "debian 12"
+
+
+def test_makers_are_read_once_and_a_damaged_cache_is_read_anew(tmp_path: Path) -> None:
+    path, digest = Path(sys.executable).resolve(), "a" * 64
+    honest = makers(path)
+    assert honest is not None
+    cache = tmp_path / "makers"
+    assert Makings(cache).of(path, digest) == honest
+    (kept,) = cache.iterdir()
+    kept.write_text('{"built_by": ["kept"], "llvm": []}')
+    assert Makings(cache).of(path, digest) == Makers(("kept",), ())
+    kept.write_text('{"built_by": 1')
+    assert Makings(cache).of(path, digest) == honest
+    assert Makings().of(tmp_path / "absent", digest) is None
