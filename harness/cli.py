@@ -254,7 +254,9 @@ def _show(report: Report, store: Store, as_json: bool, quiet: bool) -> None:
     if as_json:
         click.echo(dump_report(report).decode(), nl=False)
     elif not quiet:
-        TerminalReporter().print(report, _Console())
+        # Redirected output has no width of its own; a table folded at 80 is harder to read.
+        wide = _Console(width=WIDTH)
+        TerminalReporter().print(report, _Console() if wide.is_terminal else wide)
         click.echo(f"report: {store.run_folder(report.run) / 'report.json'}")
 
 

@@ -22,13 +22,14 @@ from typing import Any
 
 import pytest
 
-from harness import images
+from harness import images, settings
 from harness.engines.container import OWNER
 from harness.engines.daemon import Daemon
 from harness.engines.docker import FILE_ORDER, Docker, remove_orphans
 from harness.engines.interface import Mount, RunOutcome, RunResult, RunSpec
 from harness.errors import EngineError
 from harness.process import Interrupted, descendants, kill_all
+from harness.sources import fetch
 from tests.conftest import CLEAN, ROOT, Harness
 from tests.integration.test_engines import LIMITS, VARIED, remaining, said, spec_for, written
 
@@ -455,11 +456,12 @@ def test_one_toolchain_makes_the_same_bytes_in_both_engines(
 ) -> None:
     found = []
     for name in ("sandbox", "docker"):
-        options = ("--engine", name, "--toolchain", CLEAN[0], "--repeat", "1", "--json")
+        options = ("--engine", name, "--toolchain", CLEAN[0], "--json")
         done = harness("run", small(), "--input", "x=2x8", *options, timeout=900)
         assert done.code == 0, done.err
         assert done.report["isolation"] == {"sandbox": "namespaces", "docker": "container"}[name]
-        [build] = done.report["builds"]
+        build = done.report["builds"][0]
+        assert build["variation"]["name"] == "control"
         found.append({f"{a['stage']}/{a['name']}": a["sha256"] for a in build["artifacts"]})
         if name == "docker":
             assert build["host"]["image"] == f"sha256:{build['environment_sha256']}"
@@ -546,3 +548,30 @@ def test_nothing_is_built_twice(engine: Docker, image: str) -> None:
         raise AssertionError(line)
 
     assert images.ensure_base(engine.daemon(), images.DEFAULT_BASE, refuse) == image
+
+
+def test_a_build_on_another_architecture_is_proven_to_be_the_same_program(
+    engine: Docker, harness: Harness
+) -> None:
+    """The aarch64 wheel, emulated, emits operations in another order; nothing else may differ."""
+    source = settings.load(ROOT / "nightly.toml").models[0]
+    done = harness(
+        "run", fetch(source), "--input", "bytes=1x2048", "--engine", "docker", "--repeat", "1",
+        "--toolchain", CLEAN[0], "--toolchain", "tvm/0.27.0.post1-pypi-aarch64",
+        "--replayer", "llvm/22.1.8-xtc-x86_64", "--replayer", "llvm/22.1.8-debian-x86_64", "--json",
+        timeout=900,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    explained = {
+        result["comparison"]["stage"]: {
+            name for difference in result["differences"] for name in difference["explained_by"]
+        }
+        for result in done.report["comparisons"]
+        if result["verdict"] == "EXPLAINED"
+    }
+    assert "tvm-evaluation-order" in explained.pop("llvm-unoptimized")
+    assert explained == dict.fromkeys(
+        ("llvm", "assembly", "object", "library"), {"tvm-follows-from-proven-ir"}
+    )
+    assert {replay["verdict"] for replay in done.report["replays"]} == {"IDENTICAL"}
+    assert len({replay["replayer"] for replay in done.report["replays"]}) == 3
