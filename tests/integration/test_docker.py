@@ -570,8 +570,7 @@ def test_a_build_on_another_architecture_is_proven_to_be_the_same_program(
         if result["verdict"] == "EXPLAINED"
     }
     assert "tvm-evaluation-order" in explained.pop("llvm-unoptimized")
-    assert explained == dict.fromkeys(
-        ("llvm", "assembly", "object", "library"), {"tvm-follows-from-proven-ir"}
-    )
+    assert set(explained) == {"llvm", "assembly", "object", "library"}
+    assert all(ids == {"tvm-follows-from-proven-ir"} for ids in explained.values())
     assert {replay["verdict"] for replay in done.report["replays"]} == {"IDENTICAL"}
     assert len({replay["replayer"] for replay in done.report["replays"]}) == 3
