@@ -110,9 +110,7 @@ def main() -> None:
     print(f"cores                    {cores}")
     print(f"drivers' own CPU time    {drivers:.1f} s (median of {runs})")
     print(f"harness nightly, wall    {harness:.1f} s (median of {runs})")
-    print(
-        f"  of it, replay tools    {replayed:.1f} s, {replayed / cores:.1f} s in parallel"
-    )
+    print(f"  of it, replay tools    {replayed:.1f} s, {replayed / cores:.1f} s in parallel")
     verdict = "met" if harness <= goal else "MISSED"
     print(f"goal: 1.10 × CPU ÷ cores + 3 s = {goal:.1f} s: {verdict}")
 
