@@ -113,6 +113,9 @@ def main() -> None:
     print(f"  of it, replay tools    {replayed:.1f} s, {replayed / cores:.1f} s in parallel")
     verdict = "met" if harness <= goal else "MISSED"
     print(f"goal: 1.10 × CPU ÷ cores + 3 s = {goal:.1f} s: {verdict}")
+    goal = 1.10 * (drivers + replayed) / cores + 3
+    verdict = "met" if harness <= goal else "MISSED"
+    print(f"the same, the replays' tools counted as compilers: {goal:.1f} s: {verdict}")
 
 
 if __name__ == "__main__":
