@@ -200,8 +200,6 @@ def test_interrupted_run_leaves_nothing_and_goes_on(
         [sys.executable, "-m", "harness", *map(str, words), "--repeat", "6"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
-        # A shell that runs this suite in the background has had SIGINT ignored for all below it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
         assert wait_until(lambda: list(results.glob("*/builds/**/record.json")), 60)
