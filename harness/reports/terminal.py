@@ -92,16 +92,12 @@ def _model(report: Report, verdict: ModelVerdict) -> Iterator[RenderableType]:
         table.add_column(kind.value, no_wrap=True)
     table.add_column("replay", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    odd = any(stage.odd_ones_out for stage in verdict.stages)
-    if odd:
-        table.add_column("odd one out", overflow="fold")
     for stage in verdict.stages:
         table.add_row(
             f"  {stage.stage}",
             *(_cell(stage.comparisons.get(kind.value)) for kind in kinds),
             _replays(stage),
             Text(stage.verdict.value, style=_STYLE[stage.verdict]),
-            *([Text(", ".join(stage.odd_ones_out))] if odd else []),
         )
     if verdict.stages:
         yield table
@@ -142,7 +138,8 @@ def _findings(report: Report, verdict: ModelVerdict) -> Iterator[RenderableType]
     yield text
     for stage in verdict.stages:
         if stage.verdict.exit_code == 1:
-            yield Text(f"  {stage.stage}:", style="bold")
+            odd = f" (odd one out: {', '.join(stage.odd_ones_out)})" if stage.odd_ones_out else ""
+            yield Text(f"  {stage.stage}{odd}:", style="bold")
             yield from _bullets(stage.reasons, "")
     for bisection in report.bisections:
         if bisection.model == verdict.model:
