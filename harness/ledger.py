@@ -58,13 +58,14 @@ class Derivation:
     """An entry that lets later stages differ where an earlier one is proven equal.
 
     It applies where the stage ``follows`` agrees and all of ``replays`` came out bit for bit on
-    both sides; :mod:`harness.derive` has the argument.
+    both sides; :mod:`harness.derive` has the argument. ``artifacts``: exactly what may differ, as
+    ``stage/artifact``: a stage also holds what no replay regenerates, such as packed weights.
     """
 
     id: str
     compiler: str
     follows: str
-    stages: tuple[str, ...]
+    artifacts: tuple[str, ...]
     replays: tuple[str, ...]
     kinds: tuple[ComparisonKind, ...]
     reason: str
@@ -184,7 +185,7 @@ KEYS = {
     "expires", "byte_budget", "budget_fraction",
 }  # fmt: skip
 DERIVATION_KEYS = frozenset(
-    {"id", "compiler", "follows", "stages", "replays", "kinds", "reason", "evidence", "owner"}
+    {"id", "compiler", "follows", "artifacts", "replays", "kinds", "reason", "evidence", "owner"}
     | {"expires"}
 )
 IDENTIFIER = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
@@ -264,7 +265,7 @@ class Reader:
             id=self.identifier("id"),
             compiler=self.identifier("compiler"),
             follows=self.identifier("follows"),
-            stages=self.lines("stages"),
+            artifacts=self.lines("artifacts"),
             replays=self.lines("replays"),
             kinds=tuple(ComparisonKind(kind) for kind in self.choices("kinds", kinds)),
             reason=self.line("reason"),

@@ -30,7 +30,7 @@ PROOF = Explanation(
     "r", "e", "o", DAY, 1, 1.0,
 )  # fmt: skip
 RULE = Derivation(
-    "follows-ir", "tvm", "ir", ("object",), ("ir → object",), (ComparisonKind.REBUILD,),
+    "follows-ir", "tvm", "ir", ("object/x",), ("ir → object",), (ComparisonKind.REBUILD,),
     "r", "e", "o", DAY,
 )  # fmt: skip
 LEDGER = Ledger((PROOF,), (RULE,))
@@ -80,7 +80,19 @@ CASES: dict[str, dict[str, Any]] = {
     "one replayer disagrees": {"replays": (*REPLAYS, replay("b", Verdict.UNEXPLAINED))},
     "a replay gave no answer": {"replays": (replay("a"), replay("b", Verdict.INCONCLUSIVE))},
     "another kind": {"rule": replace(RULE, kinds=(ComparisonKind.VERSION,))},
-    "another stage": {"rule": replace(RULE, stages=("library",))},
+    "another stage": {"rule": replace(RULE, artifacts=("library/x",))},
+    "another artifact of the stage, such as weights": {
+        "second": result("object", Verdict.UNEXPLAINED, name="weights")
+    },
+    "weights beside the code": {
+        "second": replace(
+            DIFFERS,
+            differences=(
+                *DIFFERS.differences,
+                ArtifactDifference("weights", "3", "4", reason="differs"),
+            ),
+        )
+    },
     "another compiler": {"records": (record("a"), record("b", "iree"))},
     "one more replay is asked for": {"rule": replace(RULE, replays=("ir → object", "else"))},
     "no rule": {"rule": None},
