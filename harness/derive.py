@@ -7,7 +7,8 @@ one and the same program.
 1. At the stage that the entry names in ``follows``, the same two builds were compared and are
    identical, or explained by rules of class ``proven``: they hold one program there.
 2. Each replay that the entry names was run for *each* of the two builds, starting from that build's
-   own dumps, and gave that build's own artifacts bit for bit.
+   own dumps, and gave that build's own artifacts bit for bit. The same tools ran for both: a linker
+   that one side brought along proves nothing about what it links.
 3. The named replays lead from the stage in ``follows`` to every stage that the entry covers; so
    each side's bytes are a function, computed by somebody else's tools, of its own rendering of that
    program.
@@ -56,6 +57,9 @@ def derive(
             and all(set(d.explained_by) <= proven_ids for d in result.differences)
         )
 
+    def tools(build: str, name: str) -> set[str]:
+        return {r.replayer for r in replays if (r.build, r.name) == (build, name)}
+
     def follows(result: ComparisonResult, rule: Derivation) -> bool:
         comparison = result.comparison
         sides = (comparison.left, comparison.right)
@@ -69,6 +73,7 @@ def derive(
             and all(compilers.get(side) == rule.compiler for side in sides)
             and proven(by_pair.get((*sides, rule.follows)))
             and all(held.get((side, name), False) for side in sides for name in rule.replays)  # (2)
+            and all(tools(sides[0], name) == tools(sides[1], name) for name in rule.replays)  # (2)
         )
 
     return [

@@ -77,6 +77,9 @@ CASES: dict[str, dict[str, Any]] = {
     "one side was not replayed": {"replays": (replay("a"),)},
     "no side was replayed": {"replays": ()},
     "one side's replay differs": {"replays": (replay("a"), replay("b", Verdict.UNEXPLAINED))},
+    "one side was replayed by a tool of its own": {
+        "replays": (replay("a"), replace(replay("b"), replayer="its own"))
+    },
     "one replayer disagrees": {"replays": (*REPLAYS, replay("b", Verdict.UNEXPLAINED))},
     "a replay gave no answer": {"replays": (replay("a"), replay("b", Verdict.INCONCLUSIVE))},
     "another kind": {"rule": replace(RULE, kinds=(ComparisonKind.VERSION,))},
