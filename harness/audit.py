@@ -28,6 +28,7 @@ from harness.compare import Comparer
 from harness.components import host_base
 from harness.derive import derive
 from harness.engines.interface import Engine
+from harness.engines.launch import interpreter
 from harness.ledger import Derivation, Ledger
 from harness.models import (
     Bisection,
@@ -48,6 +49,7 @@ from harness.models import (
 )
 from harness.profiles import base_of, gather, system_of
 from harness.records import SCHEMA_VERSION
+from harness.remembered import Memory, doubted
 from harness.sbom import Unpacked, bill
 from harness.store import Store, remove_tree
 from harness.verdict import judge_model, worst
@@ -85,6 +87,7 @@ class Request:
     cost: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     locales: tuple[str, ...] = ()  # that builds will find on this machine
+    memory: Memory | None = None  # of replays
 
 
 class Progress(Protocol):
@@ -185,6 +188,9 @@ class _Work:
 
     def build(self, build: plan.Build) -> BuildRecord:
         installed = self.request.installed[build.toolchain.name]
+        installed.environment.confirm()
+        if installed.linker is not None:
+            installed.linker.environment.confirm()
         with self.folder() as folder:
             record, log = run_build(build, installed, self.engine, self.store, folder)
         self.store.save_build(self.request.run, record, log, self.key(build))
@@ -200,9 +206,20 @@ class _Work:
         parts = repr((model, toolchain, build.variation, engine))
         return hashlib.sha256(parts.encode("utf-8", "surrogatepass")).hexdigest()
 
-    def regenerate(self, job: replaying.Job) -> replaying.Regenerated:
+    def regenerate(self, job: replaying.Job, expected: str | None) -> replaying.Regenerated:
+        """What the job makes. What it made before is enough where that is what the build left."""
+        job.replayer.environment.confirm()
+        memory = self.request.memory
+        before = memory.recall(job, self.store) if memory else None
+        if before is not None and before.sha256 == expected and not doubted():
+            return before
         with self.folder() as folder:
-            return replaying.regenerate(job, self.engine, self.store, folder, Limits())
+            made = replaying.regenerate(job, self.engine, self.store, folder, Limits())
+        if memory and before is not None:
+            memory.check(job, before, made)
+        elif memory:
+            memory.keep(job, made, self.store, self.request.today)
+        return made
 
 
 def _resumed(work: _Work, builds: Sequence[plan.Build]) -> dict[str, BuildRecord]:
@@ -228,15 +245,17 @@ def _build_and_replay(
     Replays of builds with the same normalized sources run once.
     """
     records: dict[str, BuildRecord] = dict(known)
-    shared: dict[str, Future[replaying.Regenerated]] = {}
-    served: dict[str, str] = {}  # replay key → the build that it ran for
+    shared: dict[tuple[str, str | None], Future[replaying.Regenerated]] = {}
+    served: dict[tuple[str, str | None], str] = {}  # the same keys → the build that it ran for
+    needed = _needed_replays(builds, work.request)
     wanted: list[tuple[replaying.Recipe, BuildRecord, replaying.Replayer, Wanted]] = []
 
     with Workers(work.request.jobs) as pool:
         pending: dict[Future[Any], tuple[str, str]] = {}
 
         def submit(what: str, build: str, task: Callable[[], T]) -> Future[T]:
-            future = pool.submit(task)
+            # Replays at once, so that not the longest of them is left to the end.
+            future = pool.submit(task, urgent=what != "build")
             pending[future] = (what, build)
             progress.started(what, build)
             return future
@@ -246,12 +265,15 @@ def _build_and_replay(
                 return
             canonical = work.comparer.canonical(record)
             for recipe, replayer in _replays_of(record, work.request):
+                if recipe.optional and recipe.name not in needed:
+                    continue
                 target = _target(record, work.request)
                 job = replaying.job_for(recipe, replayer, target, canonical)
                 wanted.append((recipe, record, replayer, job))
-                if job is not None and (key := replaying.key(job)) not in shared:
+                expected = replaying.expected_by(recipe, record)
+                if job is not None and (key := (replaying.key(job), expected)) not in shared:
                     served[key] = record.id
-                    task = partial(work.regenerate, job)
+                    task = partial(work.regenerate, job, expected)
                     shared[key] = submit(f"replay {recipe.name}", record.id, task)
 
         for build in builds:
@@ -273,13 +295,26 @@ def _build_and_replay(
 
     replays = []
     for recipe, record, replayer, job in wanted:
-        key = replaying.key(job) if job else ""
+        key = (replaying.key(job), replaying.expected_by(recipe, record)) if job else None
         made = shared[key].result() if key else None
         result = replaying.result_for(recipe, record, replayer.toolchain.name, job, made)
         if key and served[key] != record.id:
             result = replace(result, shared_with=served[key])
         replays.append(result)
     return [records[build.id] for build in builds if build.id in records], replays
+
+
+def _needed_replays(builds: Sequence[plan.Build], request: Request) -> set[str]:
+    """Replays that the policy asks for, or an explanation that can apply to these builds."""
+    versions = {(b.toolchain.compiler, b.toolchain.version, b.toolchain.name) for b in builds}
+    kinds = {ComparisonKind.REPEAT} | {
+        ComparisonKind.REBUILD if one[:2] == other[:2] else ComparisonKind.VERSION
+        for one, other in itertools.combinations(versions, 2)
+        if one[0] == other[0]
+    }
+    return set(request.policy.required_replays).union(
+        *(rule.replays for rule in _derivations(request) if kinds & set(rule.kinds))
+    )
 
 
 def _replays_of(
@@ -356,7 +391,7 @@ def _bisect(
 def _save_bills(work: _Work) -> None:
     """A bill of materials for each toolchain and replayer of the run."""
     request = work.request
-    base = host_base(work.engine.python)
+    base = host_base(str(interpreter()))
     written = os.environ.get("SOURCE_DATE_EPOCH", "")
     epoch = int(written) if re.fullmatch(r"[0-9]{1,11}", written) else None
     used = {
@@ -387,7 +422,7 @@ def _independence(
     replayers = (*request.replayers, *request.linkers.values())
     profiles = gather(
         request.toolchains, request.installed, replayers, records, replays, work.store,
-        host_base(work.engine.python),
+        host_base(str(interpreter())),
     )  # fmt: skip
     return independence.assess(profiles, records, comparisons, replays)
 

@@ -146,13 +146,17 @@ def run_build(
     return record, result.output
 
 
-def _watched(installed: Installed) -> dict[str, Path]:
+def _watched(installed: Installed) -> dict[str, opened.Root]:
     roots = {}
     if not installed.environment.inside:  # what is opened in an image cannot be seen from here
-        roots[TOOLCHAIN_ROOT] = installed.environment.root
+        roots[TOOLCHAIN_ROOT] = watched(installed.environment)
     if installed.linker is not None:
-        roots[LINKER_ROOT] = installed.linker.environment.root
+        roots[LINKER_ROOT] = watched(installed.linker.environment)
     return roots
+
+
+def watched(environment: Environment) -> opened.Root:
+    return opened.Root(environment.root, environment.folders)
 
 
 def _surroundings(installed: Installed) -> dict[str, str]:

@@ -16,7 +16,8 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -48,12 +49,16 @@ class Environment:
 
     ``image``: the container image to run in, where the engine has images. With ``inside`` the
     toolchain is part of that image, ``sha256`` is the image's, and ``root`` only a copy to look at.
+    ``folders``: every directory below ``root``, where that is known. ``confirm`` is to be called
+    before anything of it runs: it returns once every byte has been verified, or raises.
     """
 
     root: Path
     sha256: str
     image: str | None = None
     inside: bool = False
+    folders: tuple[str, ...] | None = None
+    confirm: Callable[[], object] = field(default=bool, compare=False, repr=False)
 
 
 def run_plainly(script: Path, root: Path, out: Path) -> Completed:
@@ -74,11 +79,13 @@ def prepare(
     force: bool = False,
     say: Say = say_nothing,
     run_script: RunScript = run_plainly,
+    background: Executor | None = None,
 ) -> Environment:
     """The environment of ``toolchain``: made if there is none yet, or anew if ``force``.
 
     cache: where environments are kept, by default below the user's cache directory.
     say: told, in one line, what takes time.
+    background: verifies it, while the caller goes on until ``confirm``; without, it is verified.
     Raises ToolchainError if it cannot be made, or is not what it was when it was made.
     """
     if toolchain.image and toolchain.image.only:
@@ -103,9 +110,13 @@ def prepare(
         try:
             if force or not (place / _LISTING).exists():
                 _make(toolchain, place, cache, say, run_script)
-            return _verified(toolchain, place)
+            if background is None:
+                return _verified(toolchain, place)
+            found = _written_down(toolchain, place)
         finally:
             lock.release()
+        verified = background.submit(_verified, toolchain, place)
+        return replace(found, confirm=verified.result)
     except OSError as problem:
         raise ToolchainError(
             f"{toolchain.name}: its environment cannot be made or read: {problem.strerror}:"
@@ -172,6 +183,8 @@ def _make(
             if toolchain.prepare:
                 say(f"{toolchain.name}: running {Path(toolchain.prepare).name}")
                 _run_script(toolchain, Path(toolchain.prepare), root, work / "out", run_script)
+            if toolchain.keep:
+                _drop_others(toolchain, root)
         if toolchain.overlay:
             for name, _ in overlay_files(Path(toolchain.overlay)):
                 if name.endswith(".py"):
@@ -190,8 +203,14 @@ def _make(
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _verified(toolchain: Definition, place: Path) -> Environment:
-    again = f"run: harness toolchains prepare --force {toolchain.name}"
+def _written_down(toolchain: Definition, place: Path) -> Environment:
+    """The environment as it was when it was made. What is there now may be something else."""
+    expected, sha256 = _complete(toolchain, place)
+    folders = tuple(path for path, entry in expected.items() if entry.startswith("d "))
+    return Environment(place / "root", sha256, folders=folders)
+
+
+def _complete(toolchain: Definition, place: Path) -> tuple[dict[str, str], str]:
     try:
         complete = json.loads((place / _LISTING).read_bytes())
         expected: dict[str, str] = complete["entries"]
@@ -200,7 +219,16 @@ def _verified(toolchain: Definition, place: Path) -> Environment:
     except (ValueError, KeyError, TypeError, AttributeError):
         intact = False
     if not intact:
-        raise ToolchainError(f"{toolchain.name}: {place / _LISTING} is damaged", again)
+        raise ToolchainError(f"{toolchain.name}: {place / _LISTING} is damaged", _again(toolchain))
+    return expected, sha256
+
+
+def _again(toolchain: Definition) -> str:
+    return f"run: harness toolchains prepare --force {toolchain.name}"
+
+
+def _verified(toolchain: Definition, place: Path) -> Environment:
+    expected, _ = _complete(toolchain, place)
     found = listing(place / "root")
     if found != expected:
         differing = min(
@@ -213,9 +241,36 @@ def _verified(toolchain: Definition, place: Path) -> Environment:
             how = "was added"
         raise ToolchainError(
             f"{toolchain.name}: its environment is not what was installed: {differing!r} {how}",
-            again,
+            _again(toolchain),
         )
-    return Environment(place / "root", sha256)
+    return _written_down(toolchain, place)
+
+
+def _drop_others(toolchain: Definition, root: Path) -> None:
+    """Remove what no pattern of ``keep`` names: less to verify at every use, and to watch."""
+    kept: set[Path] = set()
+    for pattern in toolchain.keep:
+        found = set(root.glob(pattern))
+        if not found:
+            raise ToolchainError(
+                f"{toolchain.name}: keep: {pattern!r} names nothing that was installed",
+                "correct the pattern",
+            )
+        kept |= found
+    above = {parent for path in kept for parent in path.parents}
+
+    def prune(folder: Path) -> None:
+        for path in folder.iterdir():
+            if path in kept:
+                continue
+            if path in above:
+                prune(path)
+            elif path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+    prune(root)
 
 
 def _drop_launchers(root: Path) -> None:

@@ -297,6 +297,7 @@ class ReplayResult:
     detail: str = ""
     shared_with: str | None = None  # build whose replay had the same inputs and so served here
     opened: str | None = None  # as in BuildRecord
+    remembered: str | None = None  # the day of the earlier run that it comes from, YYYY-MM-DD
 
 
 @dataclass(frozen=True)

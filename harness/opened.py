@@ -61,10 +61,18 @@ class Opened:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Root:
+    """A directory to watch. ``folders``: all directories below it, if that is known already."""
+
+    path: Path
+    folders: tuple[str, ...] | None = None
+
+
 class Recorder:
     """Collects while it runs. ``result`` is whole only after the ``with`` block has ended."""
 
-    def __init__(self, roots: Mapping[str, Path]) -> None:
+    def __init__(self, roots: Mapping[str, Root]) -> None:
         self._seen: dict[str, set[str]] = {name: set() for name in roots}
         self._folders: dict[int, list[tuple[str, str]]] = {}
         self._reason = ""
@@ -89,7 +97,7 @@ class Recorder:
             self._thread.join()
         self._close()
 
-    def _begin(self, roots: Mapping[str, Path]) -> None:
+    def _begin(self, roots: Mapping[str, Root]) -> None:
         if not sys.platform.startswith("linux"):
             raise OSError(0, "exists on Linux only")
         libc = ctypes.CDLL(None, use_errno=True)
@@ -98,8 +106,9 @@ class Recorder:
             raise _last_error()
         flags = _IN_OPEN | _IN_ONLYDIR | _IN_DONT_FOLLOW
         for name, root in roots.items():
-            for folder in _folders(root):
-                place = os.fsencode(root / folder)
+            path = os.fsencode(root.path)
+            for folder in _folders(root.path) if root.folders is None else ("", *root.folders):
+                place = path + b"/" + os.fsencode(folder)
                 watch = libc.inotify_add_watch(self._descriptor, place, flags)
                 if watch < 0:
                     raise _last_error()
@@ -149,8 +158,8 @@ class Recorder:
 
 
 @contextmanager
-def start(roots: Mapping[str, Path]) -> Iterator[Recorder]:
-    """Record what is opened below ``roots`` (name → directory) until the block ends.
+def start(roots: Mapping[str, Root]) -> Iterator[Recorder]:
+    """Record what is opened below ``roots`` (by their names) until the block ends.
 
     Never raises for what the kernel refuses: then the result is not complete, and says why.
     """

@@ -23,7 +23,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from harness import opened
-from harness.build import last_lines
+from harness.build import last_lines, watched
 from harness.components import TOOLCHAIN_ROOT
 from harness.engines.interface import Engine, Mount, RunOutcome, RunSpec
 from harness.environments import Environment
@@ -41,6 +41,7 @@ class Recipe:
 
     ``steps`` are command lines with placeholders; the file ``output`` of the last one is held
     against ``result``. ``with_``: whose tools run, the independent replayer's or the linker's.
+    ``optional``: runs only where the policy or an explanation needs it.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid", populate_by_name=True)
@@ -51,6 +52,7 @@ class Recipe:
     steps: Annotated[tuple[tuple[str, ...], ...], Field(min_length=1)]
     output: str
     with_: Annotated[Literal["replayer", "linker"], Field(alias="with")]
+    optional: bool = False
 
     @property
     def stage(self) -> str:
@@ -94,6 +96,7 @@ class Regenerated:
     commands: tuple[tuple[str, ...], ...]
     wall_seconds: float
     opened: str | None = None  # digest in the store: which of the replayer's files were opened
+    remembered: str | None = None  # the day on which it was made, if not in this run
 
 
 def load_recipes(folder: Path) -> tuple[Recipe, ...]:
@@ -172,8 +175,8 @@ def regenerate(
 ) -> Regenerated:
     """Run the job's steps in one fresh folder. ``scratch`` is empty; the caller removes it."""
     environment = job.replayer.environment
-    watched = {} if environment.inside else {TOOLCHAIN_ROOT: environment.root}
-    with opened.start(watched) as recorder:
+    roots = {} if environment.inside else {TOOLCHAIN_ROOT: watched(environment)}
+    with opened.start(roots) as recorder:
         made = _regenerate(job, engine, store, scratch, limits)
     return replace(made, opened=store.add_bytes(opened.dump(recorder.result)))
 
@@ -232,11 +235,17 @@ def _regenerate(
     return Regenerated(digest, "", lines, time.monotonic() - began)
 
 
+def expected_by(recipe: Recipe, record: BuildRecord) -> str | None:
+    """The digest of what the build left where the recipe's result belongs."""
+    found = (a.sha256 for a in record.artifacts if f"{a.stage}/{a.name}" == recipe.result)
+    return next(found, None)
+
+
 def result_for(
     recipe: Recipe, record: BuildRecord, replayer: str, job: Job | None, made: Regenerated | None
 ) -> ReplayResult:
     """Hold what was regenerated against the build's own artifact. Bytes decide."""
-    expected = [a.sha256 for a in record.artifacts if f"{a.stage}/{a.name}" == recipe.result]
+    expected = expected_by(recipe, record)
     verdict, detail = Verdict.INCONCLUSIVE, ""
     if not expected:
         detail = f"the build left no {recipe.result}"
@@ -244,13 +253,13 @@ def result_for(
         detail = f"the build left no {' or no '.join(recipe.sources)}"
     elif made.sha256 is None:
         detail = made.detail
-    elif made.sha256 == expected[0]:
+    elif made.sha256 == expected:
         verdict = Verdict.IDENTICAL
     else:
         verdict = Verdict.UNEXPLAINED
         detail = (
             f"{recipe.result} does not follow from {', '.join(recipe.sources)}: "
-            f"{replayer} makes {made.sha256[:12]}…, the toolchain left {expected[0][:12]}…"
+            f"{replayer} makes {made.sha256[:12]}…, the toolchain left {expected[:12]}…"
         )
     return ReplayResult(
         name=recipe.name,
@@ -261,12 +270,13 @@ def result_for(
         stage=recipe.stage,
         sources=recipe.sources,
         verdict=verdict,
-        expected_sha256=expected[0] if expected else "",
+        expected_sha256=expected or "",
         got_sha256=made.sha256 if made else None,
         commands=made.commands if made else (),
         wall_seconds=round(made.wall_seconds, 3) if made else 0.0,
         detail=detail,
         opened=made.opened if made else None,
+        remembered=made.remembered if made else None,
     )
 
 

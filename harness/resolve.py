@@ -11,6 +11,7 @@ import datetime
 import platform
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,9 @@ from harness.engines.docker import Docker
 from harness.engines.interface import Engine
 from harness.environments import Environment, prepare
 from harness.errors import ModelError, UsageError
-from harness.models import Model, Policy, Toolchain
+from harness.models import Isolation, Model, Policy, Toolchain
+from harness.packages import cache_folder
+from harness.remembered import Memory
 from harness.replay import Recipe, Replayer, load_recipes
 from harness.settings import Settings
 from harness.sources import ModelSource, check_model, fetch
@@ -49,6 +52,7 @@ class Options:
     seed: int | None = None
     repeat: int | None = None
     resume: str | None = None
+    fresh: bool = False
     bisect: bool = True
     keep: bool = False
     toolchain_folders: tuple[Path, ...] = ()
@@ -99,10 +103,13 @@ def resolve(
     daemon = engine.daemon() if isinstance(engine, Docker) else None
     settings = settings.on(daemon is not None)
 
+    # One at a time, in the order of use: the first builds start while the rest is verified.
+    background = ThreadPoolExecutor(1)
+
     def prepared(definition: toolchains.Definition) -> Environment:
         if daemon is not None:
             return images.installed(daemon, definition, say)
-        return prepare(definition, say=say)
+        return prepare(definition, say=say, background=background)
 
     if options.resume is not None and not store.run_folder(options.resume).is_dir():
         raise UsageError(
@@ -124,13 +131,14 @@ def resolve(
     models = tuple(_model(source, store, say) for source in settings.models)
     replayers = [toolchains.find(known, name) for name in settings.replayers]
     linkers = {d.name: known[d.linker] for d in chosen if d.linker}
-    needed = {d.name: d for d in (*chosen, *replayers, *linkers.values())}
+    needed = {d.name: d for d in (*linkers.values(), *chosen, *replayers)}
     with Workers(options.jobs) as workers:
         made = {
             name: workers.submit(partial(prepared, definition))
             for name, definition in needed.items()
         }
         environments = {name: future.result() for name, future in made.items()}
+    background.shutdown(wait=False)
 
     def replayer_of(definition: toolchains.Definition) -> Replayer:
         return Replayer(_plain(definition), environments[definition.name])
@@ -166,7 +174,15 @@ def resolve(
         cost={model.name: _cost(model) for model in models},
         notes=tuple(notes),
         locales=_locales(),
+        memory=_memory(engine, options),
     )
+
+
+def _memory(engine: Engine | None, options: Options) -> Memory | None:
+    """None where a toolchain could have written into it, and where nobody wants it."""
+    if engine is None or engine.isolation is Isolation.NONE or options.fresh:
+        return None
+    return Memory(cache_folder() / "replays", f"{engine.name} {engine.isolation}")
 
 
 def run_name(seed: int) -> str:

@@ -50,12 +50,14 @@ _RANGES = {
 class Definition(Toolchain):
     """A toolchain and what its environment is made of. All paths are absolute.
 
-    ``recipe`` is a sha256 over the lock, the preparation script and the overlay: what decides the
-    environment. ``identity`` covers everything else as well, the driver and the linker included.
+    ``recipe`` is a sha256 over the lock, the preparation script, the patterns to keep and the
+    overlay: what decides the environment. ``identity`` covers everything else as well, the driver
+    and the linker included.
     """
 
     recipe: str = ""
     prepare: str | None = None
+    keep: tuple[str, ...] = ()
     overlay: str | None = None
     base: Definition | None = None
 
@@ -74,6 +76,7 @@ class _File:
     linker: str | None = None
     driver: str | None = None
     prepare: str | None = None
+    keep: tuple[str, ...] = ()
     base: str | None = None
     overlay: str | None = None
     target: dict[str, str] = field(default_factory=dict)
@@ -179,10 +182,16 @@ def _clean(name: str, path: Path, file: _File) -> Definition:
     if driver or file.target:
         _check_target(path, file.target)
     prepare = _inside(path, "prepare", file.prepare) if file.prepare else None
+    for pattern in file.keep:
+        if not _is_below(pattern):
+            raise ToolchainError(
+                f"{path}: keep: {pattern!r} leaves the environment", "use a path below its root"
+            )
     recipe = _digest(
         {
             "lock": _sha256(lock) if lock else None,
             "prepare": _sha256(prepare) if prepare else None,
+            "keep": file.keep,
         }
     )
     definition = Definition(
@@ -202,13 +211,14 @@ def _clean(name: str, path: Path, file: _File) -> Definition:
         image=image,
         recipe=recipe,
         prepare=str(prepare) if prepare else None,
+        keep=file.keep,
     )
     return _identified(definition)
 
 
 def _overlaid(name: str, path: Path, file: _File, base: Definition) -> Definition:
-    for key in ("requirements", "lock", "prepare", "image"):
-        if getattr(file, key) is not None:
+    for key in ("requirements", "lock", "prepare", "keep", "image"):
+        if getattr(file, key):
             raise ToolchainError(f"{path}: {key}: comes from the base", "remove the key")
     stem = _stem(path)
     _matches_stem(path, "version", file.version or base.version, stem["version"])

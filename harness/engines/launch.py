@@ -37,6 +37,20 @@ def interpreter() -> Path:
     return Path(sys.executable).resolve()
 
 
+def lay_python(folder: Path) -> Path:
+    """A Python that knows no packages but the standard library's; returns its program.
+
+    What is installed on this machine besides the toolchain must not take part in a build: an
+    optional import would find it. It is a virtual environment without packages, in ``folder``.
+    """
+    program = interpreter()
+    (folder / "bin").mkdir(parents=True)
+    config = f"home = {program.parent}\ninclude-system-site-packages = false\n"
+    (folder / "pyvenv.cfg").write_text(config, "utf-8")
+    (folder / "bin" / "python3").symlink_to(program)
+    return folder / "bin" / "python3"
+
+
 def faketime_library() -> Path | None:
     """The preloadable clock of the ``libfaketime`` package, if it is there."""
     try:

@@ -59,6 +59,7 @@ class Plain:
         home = str(places["home"])
         work = str(places["work"])
         report = os.pipe()
+        python = str(launch.lay_python(spec.scratch / "python"))
         settings = launch.settings(
             variation,
             spec.limits,
@@ -75,7 +76,7 @@ class Plain:
         )
         command = (
             *(self.python, "-I", "-S", str(launch.LAUNCHER), settings, "--"),
-            *spec.argv,
+            *(python if word == self.python else word for word in spec.argv),
         )
         try:
             return launch.execute(

@@ -28,8 +28,9 @@ class Layout:
     """What of the host a run sees besides its mounts. ``devices``: a folder of device nodes."""
 
     bwrap: str
-    python: Path
+    python: Path  # the launcher's
     prefix: Path
+    bare_python: Path  # the folder of the command's: launch.lay_python
     files: Path  # passwd, group, hosts
     launcher: Path
     faketime: Path | None
@@ -111,6 +112,7 @@ def _system(layout: Layout, system: Sequence[tuple[str, str | None]]) -> tuple[s
     for name in ("passwd", "group", "hosts"):
         parts += ["--ro-bind", str(layout.files / name), f"/etc/{name}"]
     parts += ["--ro-bind", str(layout.launcher), f"{INSIDE}/launcher.py"]
+    parts += ["--ro-bind", str(layout.bare_python), f"{INSIDE}/python"]
     if layout.faketime is not None:
         parts += ["--ro-bind", str(layout.faketime), f"{INSIDE}/{layout.faketime.name}"]
     return (*parts, "--proc", "/proc")
@@ -179,7 +181,7 @@ class Sandbox:
 
     @property
     def python(self) -> str:
-        return str(self._python)
+        return f"{INSIDE}/python/bin/python3"
 
     def visible(self, source: Path, target: str) -> str:  # noqa: ARG002 - the interface's
         return target
@@ -211,10 +213,12 @@ class Sandbox:
         entries = {
             mount.target: read_entries(mount.source, variation.file_order) for mount in spread
         }
+        launch.lay_python(spec.scratch / "python")
         layout = Layout(
             bwrap=find_bwrap() or "bwrap",
             python=self._python,
             prefix=Path(sys.base_prefix),
+            bare_python=spec.scratch / "python",
             files=write_files(spec.scratch, variation),
             launcher=launch.LAUNCHER,
             faketime=None if variation.clock is None else launch.faketime_library(),

@@ -53,6 +53,7 @@ from harness.normalizers.llvm_text import MAX_TOKENS, check_lines
 
 WIDEST = 1024  # bytes; TVM halves from here down to the width of the access
 
+NUMBERED_LINE = re.compile(rb"\n[ \t]*![0-9]")
 NUMBERED = re.compile(rb"!(0|[1-9][0-9]{0,8}) = ")
 NAME = re.compile(
     rb'!([0-9]{1,9}) = !\{!"(0x[1-9a-f][0-9a-f]{0,11})'
@@ -114,13 +115,13 @@ def split(data: bytes) -> tuple[bytes, list[bytes]]:
     check_lines(data)
     start = 0 if data.startswith(b"!0 = ") else data.find(b"\n!0 = ") + 1
     if start == 0 and not data.startswith(b"!0 = "):
-        if re.search(rb"^[ \t]*![0-9]", data, re.MULTILINE):
+        if NUMBERED_LINE.search(b"\n" + data):
             raise NotApplicable("numbered metadata does not begin with !0")
         return data, []
     if data.count(b"\n", start) > MAX_TOKENS:
         raise NotApplicable(f"the text has more than {MAX_TOKENS} metadata nodes")
     head, lines = data[:start], data[start:].split(b"\n")
-    if re.search(rb"^[ \t]*![0-9]", head, re.MULTILINE):
+    if NUMBERED_LINE.search(b"\n" + head):
         raise NotApplicable("numbered metadata stands in front of !0")
     for number, line in enumerate(lines):
         found = NUMBERED.match(line)

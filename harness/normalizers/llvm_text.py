@@ -24,8 +24,28 @@ def check_lines(data: bytes) -> None:
         raise NotApplicable("the text holds bytes that LLVM does not print")
     if sum(map(data.count, (b'"', b";", b"!"))) > MAX_TOKENS:
         raise NotApplicable(f"the text has more than {MAX_TOKENS} tokens to look at")
+    if _evident(data):
+        return
     rest = STRINGS_AND_COMMENTS.sub(rb"\1\2", data)
     if LOOSE_REFERENCE.search(rest):
         raise NotApplicable("a reference to metadata in a form that LLVM does not print")
     if b"/*" in rest or b'"' in rest.replace(b'""', b""):
         raise NotApplicable("a string goes on past its line, or there is a /* comment")
+
+
+def _evident(data: bytes) -> bool:
+    """The same question for almost every text, ten times as fast; False: look closely.
+
+    Cut at every quote. If no inner part has a line end, and no outer part leaves a ``;`` open on
+    its last line, where the next quote would be in a comment, then the inner parts are the strings.
+    Comments are still in the rest, and can only make it look suspicious: one that LLVM prints
+    often goes first.
+    """
+    parts = data.split(b'"')
+    outer, inner = parts[::2], parts[1::2]
+    if len(parts) % 2 == 0 or any(b"\n" in part for part in inner):
+        return False
+    if any(part.rfind(b";") > part.rfind(b"\n") for part in outer[:-1]):
+        return False
+    rest = b'""'.join(outer).replace(b"; No predecessors!\n", b"\n")
+    return b"/*" not in rest and LOOSE_REFERENCE.search(rest) is None

@@ -192,14 +192,16 @@ def _summary(report: Report) -> Iterator[RenderableType]:
     line = Text(report.verdict.value, style=f"bold {_STYLE[report.verdict]}")
     line.append(f"  {_MEANING[report.verdict]}", style="")
     yield line
-    ran = sum(1 for replay in report.replays if replay.shared_with is None)
     yield Text(
         f"run {report.run}: {len(report.builds)} builds, {len(report.comparisons)} comparisons, "
-        f"{_replay_words(report.replays, ran)}, {report.wall_seconds:.0f} s, seed {report.seed}, "
+        f"{_replay_words(report.replays)}, {report.wall_seconds:.0f} s, seed {report.seed}, "
         f"engine {report.engine}",
         style="dim",
     )
 
 
-def _replay_words(replays: tuple[ReplayResult, ...], ran: int) -> str:
-    return f"{len(replays)} replays ({ran} distinct)"
+def _replay_words(replays: tuple[ReplayResult, ...]) -> str:
+    distinct = [replay for replay in replays if replay.shared_with is None]
+    remembered = sum(1 for replay in distinct if replay.remembered)
+    words = f", {remembered} of an earlier run" if remembered else ""
+    return f"{len(replays)} replays ({len(distinct)} distinct{words})"

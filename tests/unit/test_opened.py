@@ -27,7 +27,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_reading_mapping_running_and_links_are_seen(root: Path) -> None:
-    with opened.start({"x": root}) as recorder:
+    with opened.start({"x": opened.Root(root)}) as recorder:
         (root / "top").read_bytes()
         with (root / "a/one").open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ):
             pass
@@ -39,14 +39,14 @@ def test_reading_mapping_running_and_links_are_seen(root: Path) -> None:
 
 
 def test_what_another_process_opens_just_before_it_ends_is_seen(root: Path) -> None:
-    with opened.start({"x": root}) as recorder:
+    with opened.start({"x": opened.Root(root)}) as recorder:
         subprocess.run([sys.executable, "-S", "-c", f"open({str(root / 'top')!r})"], check=True)
     assert recorder.result.paths["x"] == ("top",)
 
 
 def test_before_and_after_do_not_count(root: Path) -> None:
     (root / "top").read_bytes()
-    with opened.start({"x": root}) as recorder:
+    with opened.start({"x": opened.Root(root)}) as recorder:
         pass
     (root / "a/one").read_bytes()
     assert recorder.result == Opened({"x": ()}, True)
@@ -56,7 +56,7 @@ def test_roots_are_kept_apart_and_may_be_the_same(root: Path, tmp_path: Path) ->
     other = tmp_path / "other"
     other.mkdir()
     (other / "file").touch()
-    with opened.start({"x": root, "y": other, "again": root}) as recorder:
+    with opened.start({"x": opened.Root(root), "y": opened.Root(other), "again": opened.Root(root)}) as recorder:
         (root / "top").read_bytes()
         (other / "file").read_bytes()
     assert recorder.result.paths == {"x": ("top",), "y": ("file",), "again": ("top",)}
@@ -69,7 +69,7 @@ def test_a_flood_makes_it_incomplete_and_never_short(
     queue = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     monkeypatch.setattr(opened, "_POLL_SECONDS", 3600)
     places = [root / "top", root / "a/one"]  # alternating: equal events in a row are merged
-    with opened.start({"x": root}) as recorder:
+    with opened.start({"x": opened.Root(root)}) as recorder:
         for number in range(queue + 10):
             os.close(os.open(places[number % 2], os.O_RDONLY))
     assert not recorder.result.complete
@@ -77,7 +77,7 @@ def test_a_flood_makes_it_incomplete_and_never_short(
 
 
 def test_a_directory_that_is_gone_is_not_complete(tmp_path: Path) -> None:
-    with opened.start({"x": tmp_path / "nowhere"}) as recorder:
+    with opened.start({"x": opened.Root(tmp_path / "nowhere")}) as recorder:
         pass
     assert not recorder.result.complete
     assert recorder.result.reason == "inotify: No such file or directory"
@@ -86,7 +86,7 @@ def test_a_directory_that_is_gone_is_not_complete(tmp_path: Path) -> None:
 def test_no_descriptors_and_no_threads_are_left(root: Path) -> None:
     before = list(Path("/proc/self/fd").iterdir())
     for _ in range(5):
-        with opened.start({"x": root}):
+        with opened.start({"x": opened.Root(root)}):
             pass
     assert len(list(Path("/proc/self/fd").iterdir())) == len(before)
 
