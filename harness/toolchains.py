@@ -76,7 +76,7 @@ class _File:
     linker: str | None = None
     driver: str | None = None
     prepare: str | None = None
-    keep: tuple[str, ...] = ()
+    keep: tuple[str, ...] | None = None
     base: str | None = None
     overlay: str | None = None
     target: dict[str, str] = field(default_factory=dict)
@@ -182,7 +182,7 @@ def _clean(name: str, path: Path, file: _File) -> Definition:
     if driver or file.target:
         _check_target(path, file.target)
     prepare = _inside(path, "prepare", file.prepare) if file.prepare else None
-    for pattern in file.keep:
+    for pattern in file.keep or ():
         if not _is_below(pattern):
             raise ToolchainError(
                 f"{path}: keep: {pattern!r} leaves the environment", "use a path below its root"
@@ -211,14 +211,14 @@ def _clean(name: str, path: Path, file: _File) -> Definition:
         image=image,
         recipe=recipe,
         prepare=str(prepare) if prepare else None,
-        keep=file.keep,
+        keep=file.keep or (),
     )
     return _identified(definition)
 
 
 def _overlaid(name: str, path: Path, file: _File, base: Definition) -> Definition:
     for key in ("requirements", "lock", "prepare", "keep", "image"):
-        if getattr(file, key):
+        if getattr(file, key) is not None:
             raise ToolchainError(f"{path}: {key}: comes from the base", "remove the key")
     stem = _stem(path)
     _matches_stem(path, "version", file.version or base.version, stem["version"])

@@ -74,13 +74,21 @@ Harness = Callable[..., Called]
 def harness(tmp_path: Path) -> Harness:
     """Call the command: ``harness("run", model, …, env={…}, timeout=…)``, in ``tmp_path``.
 
-    Builds run in the embedded engine unless the call says otherwise.
+    Builds run in the embedded engine unless the call says otherwise, and every replay runs unless
+    it says ``fresh=False``.
     """
 
-    def call(*args: object, env: Mapping[str, str] | None = None, timeout: float = 300) -> Called:
+    def call(
+        *args: object,
+        env: Mapping[str, str] | None = None,
+        timeout: float = 300,
+        fresh: bool = True,
+    ) -> Called:
         words = [str(argument) for argument in args]
         if words[0] in ("run", "nightly") and "--engine" not in words:
             words += ["--engine", "sandbox"]
+        if words[0] in ("run", "nightly") and fresh:
+            words += ["--fresh"]
         done = subprocess.run(
             [sys.executable, "-m", "harness", *words],
             cwd=tmp_path,

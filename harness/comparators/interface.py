@@ -25,7 +25,7 @@ class Part:
     """One named piece of a file that is not the same on both sides.
 
     ``kind``: section, function, constant, node, member … ``name`` and ``new_name`` (for RENAMED)
-    are safe to print. ``lines``: a bounded diff of it, first character ``-``, ``+``, ``@`` or space,
+    are safe to print. ``lines``: a bounded diff, first character ``-``, ``+``, ``@`` or space,
     safe to print; empty where there is nothing to read. Sizes in bytes, None where it is absent.
     """
 
@@ -64,7 +64,7 @@ class Bounds:
 
 
 class NotThisFormatError(Exception):
-    """The content is not what the comparator reads, or goes beyond its limits; the text says why."""
+    """Not what the comparator reads, or beyond its limits; the text says why."""
 
 
 class Comparator(Protocol):

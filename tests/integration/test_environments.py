@@ -11,6 +11,7 @@ import sys
 import textwrap
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -423,3 +424,33 @@ def test_independent_llvm(tmp_path: Path) -> None:
     for tool in toolchain.tools.values():
         done = run([str(made.root / tool.path), "--version"], timeout=60)
         assert "LLVM version 22.1.8" in done.output
+
+
+def test_only_what_is_kept_stays(world: World) -> None:
+    whole = world.prepare()
+    assert (whole.root / "demo").is_dir()
+    assert list(whole.root.glob("*.dist-info"))
+    world.define('keep = ["demo/__init__.py", "demo/__pycache__"]\n')
+    kept = world.prepare()
+    assert kept.root != whole.root
+    assert sorted(path.name for path in kept.root.iterdir()) == ["demo"]
+    assert python(kept.root, "import demo; print(demo.VALUE)").output == "1\n"
+
+
+def test_a_pattern_that_keeps_nothing_is_a_mistake(world: World) -> None:
+    world.define('keep = ["demo", "nothing/*"]\n')
+    problem = world.fails()
+    assert problem.what == f"{NAME}: keep: 'nothing/*' names nothing that was installed"
+
+
+def test_verified_in_the_background_and_confirmed_before_use(world: World) -> None:
+    made = world.prepare()
+    with ThreadPoolExecutor(1) as pool:
+        found = prepare(world.toolchain(), cache=world.cache, background=pool)
+    assert found == made
+    found.confirm()
+    (made.root / "demo" / "more.py").write_text("x = 1")
+    with ThreadPoolExecutor(1) as pool:
+        found = prepare(world.toolchain(), cache=world.cache, background=pool)
+    with pytest.raises(ToolchainError, match=r"'demo/more.py' was added"):
+        found.confirm()

@@ -7,12 +7,16 @@ the harness.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
 import pytest
 
+from harness import toolchains
+from harness.environments import prepare
+from harness.packages import cache_folder
 from tests.conftest import CLEAN, EVIL, ROOT, Harness
 
 pytestmark = pytest.mark.integration
@@ -33,8 +37,9 @@ REPLAYS = (
     "llvm-unoptimized → object",
     "llvm → object",
     "object → library",
-    "llvm → assembly",
 )
+# Runs only where an explanation of rebuilds may need it, or the policy asks.
+OPTIONAL = "llvm → assembly"
 ARTIFACTS = (
     "simplified/model.onnx",
     "graph/module.py",
@@ -114,6 +119,93 @@ def test_lying_dumper_is_caught_by_replay(
     assert done.stage("object")["replays"] == dict.fromkeys(REPLAYS[:2], "UNEXPLAINED")
     # Its linker was honest: the library does follow from the poisoned object.
     assert done.stage("library")["replays"] == {REPLAYS[2]: "IDENTICAL"}
+
+
+def only_known_environments(tmp_path: Path) -> dict[str, str]:
+    """Environment variables for a cache of one's own that has the prepared toolchains, no more."""
+    own = tmp_path / "cache" / "ml-compiler-harness"
+    own.mkdir(parents=True)
+    (own / "environments").symlink_to(cache_folder() / "environments")
+    return {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+
+def test_replays_are_remembered_and_say_so(
+    harness: Harness, small: Callable[..., Path], tmp_path: Path
+) -> None:
+    env = only_known_environments(tmp_path)
+    command = ("run", small(), "--input", "x=2x8", "--toolchain", CLEAN[0])
+    first = harness(*command, "--json", env=env, fresh=False)
+    assert first.code == 0, first.err
+    assert {replay["remembered"] for replay in first.report["replays"]} == {None}
+    again = harness(*command, "--json", env=env, fresh=False)
+    assert again.code == 0, again.err
+    # Each is run again by chance, one in sixteen.
+    assert any(replay["remembered"] for replay in again.report["replays"])
+    for one, other in zip(first.report["replays"], again.report["replays"], strict=True):
+        assert (one["got_sha256"], one["verdict"]) == (other["got_sha256"], other["verdict"])
+    assert " of an earlier run" in harness("show", "latest").out
+    fresh = harness(*command, "--json", env=env)
+    assert {replay["remembered"] for replay in fresh.report["replays"]} == {None}
+
+
+def test_a_remembered_replay_never_excuses_a_finding(
+    harness: Harness, small: Callable[..., Path], evil: Path, tmp_path: Path
+) -> None:
+    """The same program as a clean run's, whose replays are all known, and another object."""
+    env = only_known_environments(tmp_path)
+    model = small("lying-dumper 0.3")
+    common = ("run", model, "--input", "x=2x8", "--toolchains-dir", evil, "--json")
+    clean = harness(*common, "--toolchain", CLEAN[1], env=env, fresh=False)
+    assert clean.code == 0, clean.err
+    done = harness(*common, "--toolchain", EVIL, env=env, fresh=False)
+    assert done.code == 1, done.err
+    found = [r for r in done.report["replays"] if r["stage"] == "object"]
+    assert {(r["verdict"], r["remembered"]) for r in found} == {("UNEXPLAINED", None)}
+
+
+def test_a_poisoned_memory_of_replays_ends_the_run(
+    harness: Harness, small: Callable[..., Path], tmp_path: Path
+) -> None:
+    env = only_known_environments(tmp_path)
+    command = ("run", small(), "--input", "x=2x8", "--toolchain", CLEAN[0], "--quiet")
+    assert harness(*command, env=env, fresh=False).code == 0
+    entries = list((tmp_path / "cache").glob("ml-compiler-harness/replays/*/*.json"))
+    assert len(entries) == len(REPLAYS)
+    for entry in entries:
+        content = json.loads(entry.read_bytes())
+        entry.write_text(json.dumps(content | {"sha256": "0" * 64}))
+    done = harness(*command, env=env, fresh=False)
+    assert done.code == 2
+    assert "says that" in done.err
+    assert "but it makes" in done.err
+    assert len(done.err.strip().splitlines()) == 2, done.err
+    assert harness(*command, env=env).code == 0
+
+
+def test_an_environment_that_was_changed_ends_the_run_before_it_is_used(
+    harness: Harness, small: Callable[..., Path], tmp_path: Path
+) -> None:
+    env = only_known_environments(tmp_path)
+    link = tmp_path / "cache" / "ml-compiler-harness" / "environments"
+    copy = tmp_path / "copy"
+    definitions = toolchains.load([ROOT / "toolchains"])
+    linker = prepare(definitions[str(definitions[CLEAN[0]].linker)]).root.parent
+    copy.mkdir()
+    for place in link.resolve().iterdir():
+        if place != linker and place.is_dir():
+            (copy / place.name).symlink_to(place)
+    shutil.copytree(linker, copy / linker.name, symlinks=True)
+    link.unlink()
+    link.symlink_to(copy)
+    victim = copy / linker.name / "root" / "sysroot" / "lib" / "libm.so.6"
+    victim.chmod(0o644)
+    victim.write_bytes(victim.read_bytes()[:-1] + b"\x7f")
+    command = ("run", small(), "--input", "x=2x8", "--toolchain", CLEAN[0], "--quiet")
+    done = harness(*command, env=env)
+    assert done.code == 2
+    assert "'sysroot/lib/libm.so.6' was changed" in done.err
+    assert len(done.err.strip().splitlines()) == 2, done.err
+    assert not list((tmp_path / "results").glob("*/builds/*"))
 
 
 def test_lying_dumper_is_caught_with_no_other_toolchain_to_compare_with(

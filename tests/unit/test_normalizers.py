@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.normalizers import NORMALIZERS
+from harness.normalizers import NORMALIZERS, llvm_text
 from harness.normalizers.interface import NotApplicable
 
 TBAA = NORMALIZERS["llvm-tbaa-names"]
@@ -336,3 +336,18 @@ def test_equal_afterwards_means_respelt_throughout(
     except NotApplicable:
         return
     assert equal == (a == b or a.replace("relax.expr.Constant", "ir.GenericConst") == b)
+
+
+# Quotes, comments and references in any order: what the fast look passes, the slow one must too.
+PIECES = (b'"', b";", b"\n", b"!", b"!0", b"/*", b"a", b"/", b"; No predecessors!\n", b'"x"', b"! ")
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join))
+def test_the_fast_look_at_lines_passes_nothing_that_the_slow_one_refuses(data: bytes) -> None:
+    if llvm_text.evidently_plain(data):
+        llvm_text.look_closely(data)
+
+
+def test_the_fast_look_is_what_decides_on_real_text() -> None:
+    assert llvm_text.evidently_plain(b'; ModuleID = \'m\'\nsource_filename = "m"\n!0 = !{!"x"}\n')
+    assert not llvm_text.evidently_plain(b'; a "\n x " !\n')

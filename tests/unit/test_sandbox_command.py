@@ -25,6 +25,7 @@ LAYOUT = Layout(
     bwrap="/x/bwrap",
     python=Path("/opt/py/bin/python3"),
     prefix=Path("/opt/py"),
+    bare_python=Path("/s/python"),
     files=Path("/s/etc"),
     launcher=Path("/h/launcher.py"),
     faketime=None,
@@ -78,7 +79,7 @@ def test_all_capabilities_are_dropped() -> None:
 def test_only_the_output_is_writable_on_the_host() -> None:
     assert list(pairs(line(), "--bind", 2)) == [("/o", "/out")]
     sources = {source for source, _ in pairs(line(), "--ro-bind", 2)}
-    expected = {"/usr", "/sbin", "/opt/py", "/h/launcher.py", "/cache/env", "/models/m/b"}
+    expected = {"/usr", "/sbin", "/opt/py", "/h/launcher.py", "/s/python", "/cache/env", "/models/m/b"}
     assert sources == expected | {"/s/etc/passwd", "/s/etc/group", "/s/etc/hosts"}
     assert {source for source, _ in pairs(line(), "--dev-bind", 2)} == {
         f"/s/dev/{name}" for name in ("null", "zero", "full", "random", "urandom")

@@ -73,7 +73,7 @@ def test_all_keys(tmp_path: Path) -> None:
     toml = (
         HEAD
         + PINS
-        + 'lock = "other.lock"\nprepare = "make.py"\ndriver = "drive.py"\n'
+        + 'lock = "other.lock"\nprepare = "make.py"\ndriver = "drive.py"\nkeep = ["a/*"]\n'
         + f'linker = "{NAME}"\n'
         + TARGET
         + '[tools.link]\npath = "bin/zig"\narguments = ["ld.lld"]\n[limits]\nwall_seconds = 5\n'
@@ -90,6 +90,7 @@ def test_all_keys(tmp_path: Path) -> None:
     )
     assert found.lock == str(tmp_path / "demo/other.lock")
     assert found.prepare == str(tmp_path / "demo/make.py")
+    assert found.keep == ("a/*",)
     assert found.driver == str(tmp_path / "demo/drive.py")
     assert found.tools == {"link": Tool("bin/zig", ("ld.lld",))}
     assert found.limits == Limits(wall_seconds=5)
@@ -166,6 +167,10 @@ MISTAKES = {
     ),
     "lock escapes": (HEAD + PINS + 'lock = "../x.lock"\n', "lock: '../x.lock' leaves the folder"),
     "driver escapes": (HEAD + PINS + 'driver = "/x.py"\n', "driver: '/x.py' leaves the folder"),
+    "keep escapes": (
+        HEAD + PINS + 'keep = ["a", "../x"]\n',
+        "keep: '../x' leaves the environment",
+    ),
     "prepare escapes": (
         HEAD + PINS + 'prepare = "a/../../x"\n',
         "prepare: 'a/../../x' leaves the folder",
@@ -348,6 +353,7 @@ def test_overlay_in_another_directory(tmp_path: Path) -> None:
 
 OVERLAY_MISTAKES = {
     "lock": ('lock = "x.lock"\n', "lock: comes from the base"),
+    "keep": ('keep = ["x"]\n', "keep: comes from the base"),
     "requirements": ("requirements = []\n", "requirements: comes from the base"),
     "version": ('version = "2.0"\n', "version: '2.0', but the file name says '1.0'"),
     "publisher": ('publisher = "x"\n', "publisher: 'x', but the file name says 'redteam'"),
