@@ -22,7 +22,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from harness import opened
 from harness.components import LINKER_ROOT, TOOLCHAIN_ROOT
-from harness.engines.interface import Engine, Mount, RunOutcome, RunResult, RunSpec
+from harness.engines.interface import Engine, Inside, Mount, RunOutcome, RunResult, RunSpec
 from harness.engines.watch import MIN_FREE_BYTES
 from harness.environments import Environment
 from harness.errors import EngineError, StoreError
@@ -95,6 +95,9 @@ def run_build(
     spec = _spec(build, installed, engine, store, scratch)
     with opened.start(_watched(installed)) as recorder:
         result = engine.run(spec)
+    seen = recorder.result
+    if spec.inside:
+        seen = opened.merged((seen, result.opened)) or seen
     if result.outcome is RunOutcome.NOT_STARTED:
         raise EngineError(
             f"{engine.name} could not start {build.id}: {result.detail}",
@@ -141,14 +144,14 @@ def run_build(
         peak_memory_bytes=result.peak_memory_bytes,
         observed=result.observed,
         not_applied=result.not_applied,
-        opened=store.add_bytes(opened.dump(recorder.result)),
+        opened=store.add_bytes(opened.dump(seen)),
     )
     return record, result.output
 
 
 def _watched(installed: Installed) -> dict[str, opened.Root]:
     roots = {}
-    if not installed.environment.inside:  # what is opened in an image cannot be seen from here
+    if not installed.environment.inside:  # the engine sees what is opened in an image
         roots[TOOLCHAIN_ROOT] = watched(installed.environment)
     if installed.linker is not None:
         roots[LINKER_ROOT] = watched(installed.linker.environment)
@@ -157,6 +160,13 @@ def _watched(installed: Installed) -> dict[str, opened.Root]:
 
 def watched(environment: Environment) -> opened.Root:
     return opened.Root(environment.root, environment.folders)
+
+
+def inside(environment: Environment) -> tuple[Inside, ...]:
+    """What an engine is to watch in the image of a toolchain that is part of one."""
+    if not environment.inside:
+        return ()
+    return (Inside(TOOLCHAIN_ROOT, "/toolchain", environment.root),)
 
 
 def _surroundings(installed: Installed) -> dict[str, str]:
@@ -243,6 +253,7 @@ def _spec(
         limits=build.toolchain.limits,
         search_path=engine.visible(installed.environment.root, "/toolchain"),
         image=installed.environment.image,
+        inside=inside(installed.environment),
     )
 
 

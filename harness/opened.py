@@ -17,7 +17,8 @@ What it cannot see:
 2. What was done with it. A file that was opened counts whole, even if one byte was read.
 3. Files outside of the watched directories: the host's C library, the interpreter. They count as
    the base system.
-4. Files of an image that the engine unpacks itself: its copy has other inodes.
+4. Files of an image, by watching a copy: they have other inodes. An engine that has images watches
+   the running container's own file system instead, before its command begins.
 5. More events than the kernel's queue holds (``fs.inotify.max_queued_events``), or directories
    than watches allow. Then nothing is known, :attr:`Opened.complete` is False, and callers must
    take every file for opened. A toolchain that floods the queue gains nothing by it.
@@ -107,8 +108,10 @@ class Recorder:
         flags = _IN_OPEN | _IN_ONLYDIR | _IN_DONT_FOLLOW
         for name, root in roots.items():
             path = os.fsencode(root.path)
-            for folder in _folders(root.path) if root.folders is None else ("", *root.folders):
-                place = path + b"/" + os.fsencode(folder)
+            below = folders(root.path) if root.folders is None else root.folders
+            for folder in ("", *below):
+                # No slash at the end: it would follow a link that stands there.
+                place = path + b"/" + os.fsencode(folder) if folder else path
                 watch = libc.inotify_add_watch(self._descriptor, place, flags)
                 if watch < 0:
                     raise _last_error()
@@ -205,15 +208,18 @@ def load(data: bytes) -> Opened | None:
         return None
 
 
-def _folders(root: Path) -> Iterator[str]:
-    pending = [""]
+def folders(root: Path) -> tuple[str, ...]:
+    """Every directory below ``root``, parents first."""
+    found, pending = [], [""]
     while pending:
         folder = pending.pop()
-        yield folder
+        if folder:
+            found.append(folder)
         with os.scandir(root / folder) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(f"{folder}/{entry.name}" if folder else entry.name)
+    return tuple(found)
 
 
 def _last_error() -> OSError:

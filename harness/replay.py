@@ -23,7 +23,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from harness import opened
-from harness.build import last_lines, watched
+from harness.build import inside, last_lines, watched
 from harness.components import TOOLCHAIN_ROOT
 from harness.engines.interface import Engine, Mount, RunOutcome, RunSpec
 from harness.environments import Environment
@@ -176,14 +176,22 @@ def regenerate(
     """Run the job's steps in one fresh folder. ``scratch`` is empty; the caller removes it."""
     environment = job.replayer.environment
     roots = {} if environment.inside else {TOOLCHAIN_ROOT: watched(environment)}
+    in_image: list[opened.Opened | None] = []
     with opened.start(roots) as recorder:
-        made = _regenerate(job, engine, store, scratch, limits)
-    return replace(made, opened=store.add_bytes(opened.dump(recorder.result)))
+        made = _regenerate(job, engine, store, scratch, limits, in_image)
+    seen = opened.merged(in_image) if environment.inside else recorder.result
+    return replace(made, opened=store.add_bytes(opened.dump(seen)) if seen else None)
 
 
 def _regenerate(
-    job: Job, engine: Engine, store: Store, scratch: Path, limits: Limits
+    job: Job,
+    engine: Engine,
+    store: Store,
+    scratch: Path,
+    limits: Limits,
+    in_image: list[opened.Opened | None],
 ) -> Regenerated:
+    """``in_image`` takes what each step opened in its image."""
     began = time.monotonic()
     inputs, out = scratch / "in", scratch / "out"
     inputs.mkdir()
@@ -220,8 +228,10 @@ def _regenerate(
                 variation=control(),
                 limits=limits,
                 image=environment.image,
+                inside=inside(environment),
             )
         )
+        in_image.append(result.opened)
         if result.outcome is not RunOutcome.EXITED or result.exit_code != 0:
             tool = Path(line[0]).name
             return failed(

@@ -18,15 +18,19 @@ OWNER = "ml-compiler-harness.owner"  # label: which harness process a container 
 RUN = "ml-compiler-harness.run"  # label: which run
 
 # Runs before the launcher. The report goes through a named pipe in the output folder, which is
-# gone before the command begins; nothing else leads out of a container. The alarm ends the run if
-# the harness was killed: nobody else would. Children inherit neither. The default seccomp filter
-# knows the question for the personality only as 32 bits, in a register of 64.
+# gone before the command begins; nothing else leads out of a container. A second one, if there is
+# one, holds the run until the harness has opened it: until it watches what will be opened. The
+# alarm ends the run if the harness was killed: nobody else would. Children inherit neither. The
+# default seccomp filter knows the question for the personality as 32 bits, in a register of 64.
 ENTRY = f"""\
 import _signal, ctypes, os, resource, sys
-path, seconds = sys.argv[1:3]
-del sys.argv[1:3]
+path, gate, seconds = sys.argv[1:4]
+del sys.argv[1:4]
 pipe = os.open(path, os.O_WRONLY)
 os.unlink(path)
+if gate:
+    os.close(os.open(gate, os.O_RDONLY))
+    os.unlink(gate)
 os.dup2(pipe, {REPORT}, False)
 os.close(pipe)
 _signal.signal(_signal.SIGALRM, lambda *_: os._exit(124))
@@ -56,6 +60,7 @@ class Place:
     launcher: str
     files: str
     report: str  # name of the named pipe in the output folder
+    gate: str  # that of the one that holds the run, or empty
     uid: int
     gid: int
     cpus: int
@@ -116,7 +121,8 @@ def entry(spec: RunSpec, place: Place, settings: str) -> tuple[str, ...]:
     """The command line up to the run's own."""
     seconds = str(spec.limits.wall_seconds + GRACE_SECONDS)
     report = f"{spec.out_target}/{place.report}"
-    return (PYTHON, "-I", "-S", "-c", ENTRY, report, seconds, settings, "--")
+    gate = f"{spec.out_target}/{place.gate}" if place.gate else ""
+    return (PYTHON, "-I", "-S", "-c", ENTRY, report, gate, seconds, settings, "--")
 
 
 def _tmpfs(spec: RunSpec, place: Place) -> dict[str, str]:

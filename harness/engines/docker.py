@@ -21,8 +21,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harness import opened
 from harness.engines import launch
 from harness.engines.container import (
+    GRACE_SECONDS,
     OWNER,
     PYTHON,
     REPORT,
@@ -39,6 +41,7 @@ from harness.errors import EngineError
 from harness.models import Isolation
 from harness.process import POLL_SECONDS, TAIL_BYTES, Interrupted, Supervised, _Run
 
+GATE_SECONDS = 0.005  # how often to look whether the run has come to its gate
 FILE_ORDER = "a container's files come in the order of its file system"
 _ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
 # Where Debian's libfaketime is, for images of another architecture than this machine's.
@@ -106,10 +109,10 @@ class Docker:
         labels = {OWNER: owner(), RUN: run_name(spec)}
         request = create_request(spec, spec.image, place, settings, labels)
         watch = Watch(spec.limits, (spec.out,), True, memory_file_systems(spec.variation))
-        with _pipe(spec.out / place.report) as reader:
-            ended, oom_killed = _supervise(daemon, request, spec, watch)
+        with _pipe(spec.out / place.report) as reader, _gate(spec, place) as gate:
+            ended, oom_killed, seen = _supervise(daemon, request, spec, watch, gate)
             lines = _lines(reader)
-        return _result(spec, command, ended, lines, watch, oom_killed)
+        return replace(_result(spec, command, ended, lines, watch, oom_killed), opened=seen)
 
     def _place(self, spec: RunSpec, facts: dict[str, Any]) -> Place:
         """Who the run is. Where we are not root, its output must be ours, and so must it."""
@@ -134,6 +137,7 @@ class Docker:
             launcher=str(launch.LAUNCHER),
             files=str(files),
             report=f".report-{secrets.token_hex(8)}",
+            gate=f".gate-{secrets.token_hex(8)}" if spec.inside else "",
             uid=uid,
             gid=gid,
             cpus=int(info.get("NCPU", 0)) or os.cpu_count() or 1,
@@ -182,23 +186,37 @@ def readable(spec: RunSpec) -> None:
 
 
 def _supervise(
-    daemon: Daemon, request: dict[str, Any], spec: RunSpec, watch: Watch
-) -> tuple[Supervised[Violation], bool]:
-    """Run a container to its end, or end it; (how it ended, killed by the kernel for memory)."""
+    daemon: Daemon, request: dict[str, Any], spec: RunSpec, watch: Watch, gate: Path | None
+) -> tuple[Supervised[Violation], bool, opened.Opened | None]:
+    """Run a container to its end, or end it.
+
+    How it ended; whether the kernel killed it for memory; what it opened.
+    """
     began = time.monotonic()
     deadline = began + spec.limits.wall_seconds
     violation: Violation | None = None
     timed_out = False
     usage: dict[str, Any] = {}
     # Registered as a run under way, so that process.kill_all ends it like any other.
-    with contextlib.closing(_Run()) as this, _container(daemon, request) as container:
+    seen: opened.Opened | None = None
+    with (
+        contextlib.closing(_Run()) as this,
+        _container(daemon, request) as container,
+        contextlib.ExitStack() as watching,
+    ):
         tail = _Tail(daemon.attach(container))
         try:
             daemon.start(container)
         except EngineError as error:
-            return Supervised(127, error.what.encode(), 0.0, 0.0, 0, False, None), False
-        shim = _parent(daemon.state(container).get("Pid", 0), container)
-        while not tail.ended.wait(POLL_SECONDS):
+            return Supervised(127, error.what.encode(), 0.0, 0.0, 0, False, None), False, None
+        pid = int(daemon.state(container).get("Pid", 0))
+        shim = _parent(pid, container)
+        recorder = None
+        if gate is not None:
+            recorder = watching.enter_context(opened.start(_roots(spec, pid, shim)))
+        while not tail.ended.wait(POLL_SECONDS if gate is None else GATE_SECONDS):
+            if gate is not None and (_released(gate) or time.monotonic() - began > GRACE_SECONDS):
+                gate = None
             if _is_cancelled(this):
                 raise Interrupted
             if time.monotonic() >= deadline:
@@ -214,7 +232,10 @@ def _supervise(
             daemon.kill(container)
             tail.ended.wait(5)
         state = _final_state(daemon, container)
-        return Supervised(
+        watching.close()
+        if recorder is not None:
+            seen = recorder.result
+        ended = Supervised(
             exit_code=int(state.get("ExitCode", 0)),
             output=tail.value(),
             wall_seconds=time.monotonic() - began,
@@ -222,7 +243,26 @@ def _supervise(
             max_rss_bytes=usage.get("memory_stats", {}).get("max_usage", 0),
             timed_out=timed_out,
             violation=violation,
-        ), bool(state.get("OOMKilled"))
+        )
+        return ended, bool(state.get("OOMKilled")), seen
+
+
+def _roots(spec: RunSpec, pid: int, shim: int | None) -> dict[str, opened.Root]:
+    """What to watch of a container that waits at its gate. A root that is not there: no answer."""
+    process = f"/proc/{pid}/root" if shim else "/nonexistent"
+    return {
+        place.name: opened.Root(Path(process + place.path), opened.folders(place.copy))
+        for place in spec.inside
+    }
+
+
+def _released(gate: Path) -> bool:
+    """Open the gate, if the run has come to it."""
+    try:
+        os.close(os.open(gate, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW))
+    except OSError:  # nobody waits there yet, or it is not there any more
+        return not gate.exists()
+    return True
 
 
 def _is_cancelled(this: _Run) -> bool:
@@ -336,6 +376,21 @@ def _started(process: str) -> str:
 
 
 # The report
+
+
+@contextlib.contextmanager
+def _gate(spec: RunSpec, place: Place) -> Iterator[Path | None]:
+    """A named pipe that holds the run until somebody opens it; None where none is wanted."""
+    if not place.gate:
+        yield None
+        return
+    path = spec.out / place.gate
+    os.mkfifo(path)
+    try:
+        path.chmod(0o644)
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

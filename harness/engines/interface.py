@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.models import Isolation, Limits, Variation
+from harness.opened import Opened
 
 
 class RunOutcome(StrEnum):
@@ -40,6 +41,19 @@ class Mount:
 
 
 @dataclass(frozen=True)
+class Inside:
+    """A folder of an image whose files are recorded as they are opened.
+
+    ``name`` as in :func:`harness.opened.start`, ``path`` in the image, ``copy`` a copy on the host
+    that has the same folders below it.
+    """
+
+    name: str
+    path: str
+    copy: Path
+
+
+@dataclass(frozen=True)
 class RunSpec:
     """One command to run.
 
@@ -47,7 +61,7 @@ class RunSpec:
     ``scratch`` is an empty private host directory that the engine may use and the caller removes;
     ``out`` a host directory that the run may write, at ``out_target``.
     ``search_path``: value of PYTHONPATH for the command, or None. ``image``: the container image
-    to run in, by its digest, for engines that have images; others ignore it.
+    to run in, by its digest, for engines that have images; others ignore it, and ``inside``.
     """
 
     argv: tuple[str, ...]
@@ -59,6 +73,7 @@ class RunSpec:
     limits: Limits
     search_path: str | None = None
     image: str | None = None
+    inside: tuple[Inside, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,7 +81,8 @@ class RunResult:
     """``output`` is the tail of stdout and stderr together (at most 64 KiB, raw bytes).
 
     ``observed`` is what the launcher saw just before the command began; ``not_applied`` maps each
-    variation that could not be applied to the reason.
+    variation that could not be applied to the reason. ``opened``: which files of ``inside`` the run
+    opened; None where the engine did not look.
     """
 
     outcome: RunOutcome
@@ -79,6 +95,7 @@ class RunResult:
     detail: str = ""
     observed: dict[str, str | int | bool] = field(default_factory=dict)
     not_applied: dict[str, str] = field(default_factory=dict)
+    opened: Opened | None = None
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ SPEC = RunSpec(
     limits=Limits(wall_seconds=30, memory_bytes=2**28, processes=10),
     image="sha256:0",
 )
-PLACE = Place("/h/launcher.py", "/s/etc", ".report", 4321, 1234, 2, {"A": "1"}, "/lib/clock.so")
+PLACE = Place("/h/launcher.py", "/s/etc", ".report", "", 4321, 1234, 2, {"A": "1"}, "/lib/clock.so")
 REQUEST = create_request(SPEC, "sha256:0", PLACE, "{}", {"label": "x"})
 HOST: dict[str, Any] = REQUEST["HostConfig"]
 
@@ -83,7 +83,7 @@ def test_it_is_never_root_and_has_the_variation_s_name() -> None:
 
 def test_the_image_s_own_entry_point_never_runs() -> None:
     assert REQUEST["Entrypoint"][:5] == [PYTHON, "-I", "-S", "-c", ENTRY]
-    assert REQUEST["Entrypoint"][5:] == ["/build/out/.report", "90", "{}", "--", *SPEC.argv]
+    assert REQUEST["Entrypoint"][5:] == ["/build/out/.report", "", "90", "{}", "--", *SPEC.argv]
     assert REQUEST["Cmd"] == []
     assert REQUEST["Healthcheck"] == {"Test": ["NONE"]}
 
