@@ -5,6 +5,7 @@ Exit codes: 0 nothing to explain, 1 a finding, 2 no answer.
 
 from __future__ import annotations
 
+import datetime
 import os
 import signal
 import sys
@@ -21,7 +22,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness import __version__, audit, doctor, environments, images, settings, toolchains
+from harness import (
+    __version__,
+    audit,
+    doctor,
+    environments,
+    fixtures,
+    images,
+    ledger,
+    settings,
+    toolchains,
+)
 from harness.differences import difference
 from harness.engines.docker import Docker
 from harness.engines.select import ENGINES, choose
@@ -34,6 +45,7 @@ from harness.reports.progress import Lines, Live, Quiet
 from harness.reports.terminal import WIDTH, TerminalReporter
 from harness.resolve import (
     DEFAULT_REPLAYER,
+    HERE,
     Options,
     default_toolchains,
     folders,
@@ -437,6 +449,62 @@ def check(extra: tuple[Path, ...]) -> None:
     for name, definition in toolchains.load(folders(Options(toolchain_folders=extra))).items():
         state = "environment verified" if environments.verify(definition) else "not prepared yet"
         click.echo(f"{name}  ok, {state}")
+
+
+@main.group("explanations")
+def explanations_group() -> None:
+    """Look after the ledger of accepted differences."""
+
+
+@explanations_group.command("check")
+@click.option(
+    "--explanations",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=HERE / "toolchains" / "explanations.toml",
+    help="Another ledger; its cases lie in a folder of that name without .toml.",
+)
+@click.option(
+    "--run",
+    "run_name",
+    metavar="RUN",
+    help="Also say which entries this run did not need. RUN may be `latest`.",
+)
+@out_option
+def check_explanations(path: Path, run_name: str | None, out: Path) -> None:
+    """Run the cases that each entry must explain, and those that it must not.
+
+    Exit code 1 if an entry lacks a case, fails one, or has expired.
+    """
+    today = datetime.datetime.now(datetime.UTC).date()
+    entries = ledger.load(path, today)
+    used = None
+    if run_name is not None:
+        store = Store(out)
+        report = store.load_report(_latest(store) if run_name == "latest" else run_name)
+        used = {e for r in report.comparisons for d in r.differences for e in d.explained_by}
+    bad = False
+    for checked in fixtures.check(entries, path.with_suffix("")):
+        entry = checked.entry
+        bad = bad or bool(checked.problems)
+        click.echo(
+            f"{'FAIL' if checked.problems else 'ok  '}  {entry.id}: {entry.kind_class}, must "
+            f"explain {checked.explained}, must not explain {checked.refused}; {entry.owner}, "
+            f"until {entry.expires}"
+        )
+        for problem in checked.problems:
+            click.echo(f"      {printable(problem, 300)}")
+    for late in entries.expired(today):
+        bad = True
+        click.echo(f"FAIL  {late.id}: expired on {late.expires}, and no longer applies")
+    for derivation in entries.derivations:
+        click.echo(
+            f"ok    {derivation.id}: follows from {derivation.follows} by replays of the builds at "
+            f"hand, so it has no cases; {derivation.owner}, until {derivation.expires}"
+        )
+    for unused in sorted(entries.ids - used) if used is not None else ():
+        click.echo(f"note  {unused}: run {run_name} did not need it")
+    sys.exit(1 if bad else 0)
 
 
 @main.command("doctor")

@@ -14,7 +14,7 @@ from harness.process import run
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
-ASSETS = ROOT / "tests" / "assets" / "evaluation-order"
+ASSETS = ROOT / "toolchains" / "explanations" / "tvm-evaluation-order"
 LLVM = "llvm/22.1.8-xtc-x86_64"
 HOSTS = ("x86_64", "aarch64")
 

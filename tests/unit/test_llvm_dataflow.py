@@ -17,7 +17,7 @@ from harness.models import ComparisonKind
 from harness.normalizers import NORMALIZERS
 from harness.normalizers.interface import NotApplicable
 
-ASSETS = Path(__file__).parents[1] / "assets" / "evaluation-order"
+ASSETS = Path(__file__).parents[2] / "toolchains" / "explanations" / "tvm-evaluation-order"
 ORDER = NORMALIZERS["llvm-evaluation-order"]
 NAMES = NORMALIZERS["llvm-tbaa-names"]
 
@@ -86,7 +86,7 @@ def test_what_two_hosts_printed_meets(hosts: tuple[bytes, bytes]) -> None:
 
 def test_the_ledger_explains_it_between_rebuilds_only(hosts: tuple[bytes, bytes]) -> None:
     today = datetime.date(2026, 11, 22)
-    ledger = load(ASSETS.parents[2] / "toolchains" / "explanations.toml", today)
+    ledger = load(ASSETS.parents[1] / "explanations.toml", today)
     for kind in (ComparisonKind.REPEAT, ComparisonKind.VERSION, ComparisonKind.REBUILD):
         found = explain(*hosts, ledger.applicable("tvm", "llvm-unoptimized", kind, today))
         if kind is not ComparisonKind.REBUILD:
