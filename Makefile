@@ -23,11 +23,12 @@ nightly: setup
 images: setup
 	$(BIN)/harness toolchains build
 
-test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+# Integration tests one by one: each uses all cores itself.
+test: unit
+	$(BIN)/python -m pytest tests/integration $(PYTEST_ARGS)
 
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/unit --numprocesses auto $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -10,10 +10,11 @@ COPY wheels /wheels
 COPY requirements.lock /requirements.lock
 RUN python3 -m pip install --no-index --find-links /wheels --require-hashes --only-binary :all: \
       --no-deps --no-compile --no-cache-dir --disable-pip-version-check --root-user-action ignore \
-      --quiet --target /toolchain -r /requirements.lock \
- && { PYTHONHASHSEED=0 python3 -m compileall -qq -f -s /toolchain \
-      --invalidation-mode unchecked-hash /toolchain > /dev/null || true; } \
- && find /toolchain -exec touch --no-dereference --date "@${SOURCE_DATE_EPOCH}" {} +
+      --quiet --target /made/toolchain -r /requirements.lock \
+ && { PYTHONHASHSEED=0 python3 -m compileall -qq -f -s /made/toolchain \
+      --invalidation-mode unchecked-hash /made/toolchain > /dev/null || true; } \
+ && find /made -exec touch --no-dereference --date "@${SOURCE_DATE_EPOCH}" {} +
 
 FROM ${BASE_IMAGE}
-COPY --from=install /toolchain /toolchain
+# The folder above: the classic builder would give /toolchain itself the time of the copy.
+COPY --from=install /made /

@@ -88,6 +88,7 @@ class Request:
     notes: tuple[str, ...] = ()
     locales: tuple[str, ...] = ()  # that builds will find on this machine
     memory: Memory | None = None  # of replays
+    without: frozenset[tuple[str, str]] = frozenset()  # (model, toolchain) that are not built
 
 
 class Progress(Protocol):
@@ -111,6 +112,7 @@ def run(request: Request, engine: Engine, store: Store, progress: Progress) -> R
         request.seed,
         request.builds_per_toolchain,
         request.locales,
+        request.without,
     )
     builds = tuple(sorted(builds, key=lambda build: -request.cost.get(build.model.name, 0)))
     comparer = Comparer(store, request.ledger, request.policy.allowed_explanations, request.today)

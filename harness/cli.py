@@ -6,6 +6,7 @@ Exit codes: 0 nothing to explain, 1 a finding, 2 no answer.
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import signal
 import sys
@@ -33,15 +34,25 @@ from harness import (
     settings,
     toolchains,
 )
-from harness.differences import difference
+from harness.comparators.examine import equal, examine, examine_folders
+from harness.comparators.interface import Bounds, Examined
+from harness.differences import as_json as as_plain
+from harness.differences import lines_of
 from harness.engines.docker import Docker
 from harness.engines.select import ENGINES, choose
 from harness.errors import HarnessError, UsageError
+from harness.looking import artifacts, details
 from harness.models import Policy, Report
 from harness.plan import model_name
 from harness.records import dump_independence, dump_report
 from harness.reports import sharing
+from harness.reports.html import HtmlReporter
+from harness.reports.interface import Reporter
+from harness.reports.json import JsonReporter
+from harness.reports.junit import JunitReporter
+from harness.reports.markdown import MarkdownReporter
 from harness.reports.progress import Lines, Live, Quiet
+from harness.reports.sarif import SarifReporter
 from harness.reports.terminal import WIDTH, TerminalReporter
 from harness.resolve import (
     DEFAULT_REPLAYER,
@@ -61,6 +72,13 @@ from harness.verdict import exit_code
 F = TypeVar("F", bound=Callable[..., Any])
 
 OUT = "results"
+REPORTERS: dict[str, Reporter] = {
+    "json": JsonReporter(),
+    "junit": JunitReporter(),
+    "markdown": MarkdownReporter(),
+    "sarif": SarifReporter(),
+}
+FORMATS = ("html", *REPORTERS)
 
 
 class _Console(Console):
@@ -261,6 +279,7 @@ def _run(what: Settings, options: Options, rest: dict[str, Any]) -> NoReturn:
         request = resolve(what, options, store, notes, progress.say, engine)
         progress.say(f"run {request.run} on the {engine.name} engine")
         report = audit.run(request, engine, store, progress)
+        store.save_page(report.run, HtmlReporter().render(report, details(report, store)))
     _show(report, store, rest["as_json"], rest["quiet"])
     sys.exit(exit_code(report))
 
@@ -272,14 +291,22 @@ def _show(report: Report, store: Store, as_json: bool, quiet: bool) -> None:
         # Redirected output has no width of its own; a table folded at 80 is harder to read.
         wide = _Console(width=WIDTH)
         TerminalReporter().print(report, _Console() if wide.is_terminal else wide)
-        click.echo(f"report: {store.run_folder(report.run) / 'report.json'}")
+        click.echo(f"report: {store.run_folder(report.run) / 'report.html'}")
 
 
 @main.command()
 @click.argument("run_name", metavar="[RUN]", required=False)
 @out_option
 @click.option("--json", "as_json", is_flag=True, help="Print report.json instead.")
-def show(run_name: str | None, out: Path, as_json: bool) -> None:
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", *FORMATS]),
+    default="table",
+    show_default=True,
+    help="Print the report in another form.",
+)
+def show(run_name: str | None, out: Path, as_json: bool, form: str) -> None:
     """Show a finished run again, or list the runs. RUN may be `latest`."""
     store = Store(out)
     if run_name is None:
@@ -287,7 +314,12 @@ def show(run_name: str | None, out: Path, as_json: bool) -> None:
             click.echo(f"{name}  {store.load_report(name).verdict}")
         return
     report = store.load_report(_latest(store) if run_name == "latest" else run_name)
-    _show(report, store, as_json, quiet=False)
+    if form == "html":
+        click.echo(HtmlReporter().render(report, details(report, store)), nl=False)
+    elif form in REPORTERS:
+        click.echo(REPORTERS[form].render(report), nl=False)
+    else:
+        _show(report, store, as_json, quiet=False)
     sys.exit(exit_code(report))
 
 
@@ -317,42 +349,89 @@ def independence_command(run_name: str, out: Path, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("run_name", metavar="RUN")
-@click.argument("model")
-@click.argument("stage")
-@click.argument("left", metavar="A")
-@click.argument("right", metavar="B")
+@click.argument("words", nargs=-1, required=True, metavar="A B | RUN MODEL STAGE A B")
 @click.option(
     "--normalized",
     is_flag=True,
-    help="Compare after the ledger's normalizers: what is left is the finding.",
+    help="Artifacts of a run: compare after the ledger's normalizers. What is left is the finding.",
+)
+@click.option(
+    "--explanations",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=HERE / "toolchains" / "explanations.toml",
+    help="The ledger for that.",
+)
+@click.option(
+    "--parts",
+    default=50,
+    show_default=True,
+    type=click.IntRange(1, 100_000),
+    help="Most differing parts to show, of each file.",
 )
 @click.option(
     "--lines",
-    default=200,
+    default=60,
     show_default=True,
-    type=click.IntRange(1, 100_000),
-    help="Most lines to print.",
+    type=click.IntRange(0, 100_000),
+    help="Most lines to show, of each part.",
 )
+@click.option(
+    "--seconds",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(0.1, 86_400),
+    help="Longest time to look into one pair of files.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @out_option
 def diff(
-    run_name: str, model: str, stage: str, left: str, right: str, normalized: bool, lines: int,
-    out: Path,
+    words: tuple[str, ...], normalized: bool, explanations: Path, parts: int, lines: int,
+    seconds: float, as_json: bool, out: Path,
 ) -> None:  # fmt: skip
-    """Show where two builds of a run differ at a stage.
+    """Show where two files, two folders, or two builds of a run differ.
 
-    A and B are toolchains (their control builds), or toolchain/variation. Exits with 0 where the
-    bytes are the same, 1 where they differ.
+    A and B are files or folders. Or, of RUN (or `latest`), builds of MODEL at STAGE: toolchains
+    (their control builds), or TOOLCHAIN/VARIATION. Exit code 0: the same, 1: different, 2: no
+    answer.
     """
-    store = Store(out)
-    report = store.load_report(_latest(store) if run_name == "latest" else run_name)
-    console = _Console(soft_wrap=True)
-    differs = False
-    for line in difference(report, store, model, stage, (left, right), normalized, lines):
-        differs = differs or not line.startswith("=")
-        style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
-        console.print(Text(line, style=style))
-    sys.exit(1 if differs else 0)
+    bounds = Bounds(parts=parts, lines=lines, seconds=seconds)
+    found: dict[str, Examined] = {}
+    same = True
+    notes = []
+    if len(words) == 2:
+        left, right = words
+        found = _two_places(Path(left), Path(right), bounds)
+        same = all(equal(examined) for examined in found.values())
+    elif len(words) == 5:
+        run_name, model, stage, left, right = words
+        store = Store(out)
+        report = store.load_report(_latest(store) if run_name == "latest" else run_name)
+        today = datetime.datetime.now(datetime.UTC).date()
+        rules = ledger.load(explanations, today) if normalized else None
+        for looked in artifacts(report, store, model, stage, (left, right), rules, bounds):
+            found[looked.name] = looked.examined
+            same = same and looked.same
+            if looked.rules:
+                notes.append(f"# {looked.name}: normalized by {', '.join(looked.rules)}")
+    else:
+        raise UsageError(
+            f"{len(words)} arguments were given",
+            "Give A B, or RUN MODEL STAGE A B: harness diff -h.",
+        )
+    if as_json:
+        click.echo(json.dumps({**as_plain(left, right, found), "same": same}, indent=1))
+    else:
+        console = _Console(soft_wrap=True)
+        for line in (*(line for name in found for line in lines_of(name, found[name])), *notes):
+            style = {"+": "green", "-": "red", "@": "cyan", "!": "bold"}.get(line[:1], "")
+            console.print(Text(line, style=style))
+    sys.exit(0 if same else 1)
+
+
+def _two_places(left: Path, right: Path, bounds: Bounds) -> dict[str, Examined]:
+    if left.is_dir() and right.is_dir():
+        return examine_folders(left, right, bounds)
+    return {f"{left} {right}": examine(left, right, bounds)}
 
 
 @main.group("toolchains")

@@ -14,6 +14,9 @@ one and the same program.
    program.
 4. Only the artifacts that the entry names may differ. A stage can hold others, which no replay
    makes out of the program of (1): TVM's object stage also holds the packed weights.
+5. Whatever a replay of the stage starts from agrees between the two builds, or is explained, by
+   this rule too: the library is made of the packed weights as well, and where those differ for no
+   reason, the library does.
 
 What then differs is only what those tools make of two orders of the same operations. A payload
 would have to be in the program of (1), where the proof would not go through, or outside what (2)
@@ -40,7 +43,7 @@ def derive(
 ) -> list[ComparisonResult]:
     """The comparisons, with those explained that follow from an earlier stage."""
     compilers = {record.id: record.compiler for record in records}
-    by_pair = {(c.comparison.left, c.comparison.right, c.comparison.stage): c for c in comparisons}
+    by_pair = {_pair(result): result for result in comparisons}
     proven_ids = {e.id for e in ledger.entries if e.kind_class is ExplanationClass.PROVEN}
     held = {  # (build, replay name) → whether every replayer regenerated it bit for bit
         (build, name): all(
@@ -74,11 +77,39 @@ def derive(
             and proven(by_pair.get((*sides, rule.follows)))
             and all(held.get((side, name), False) for side in sides for name in rule.replays)  # (2)
             and all(tools(sides[0], name) == tools(sides[1], name) for name in rule.replays)  # (2)
+            and all(  # (5)
+                agrees(by_pair.get((*sides, stage)), artifact)
+                for replay in replays
+                if replay.build in sides and replay.stage == comparison.stage
+                if replay.name in rule.replays
+                for stage, _, artifact in (source.partition("/") for source in replay.sources)
+            )
         )
 
-    return [
-        _explained(result, [r.id for r in rules if follows(result, r)]) for result in comparisons
-    ]
+    # Stage by stage: each derived one can be what the next starts from.
+    while True:
+        found = {
+            pair: explained
+            for pair, result in by_pair.items()
+            if (explained := _explained(result, [r.id for r in rules if follows(result, r)]))
+            != result
+        }
+        if not found:
+            return [by_pair[_pair(result)] for result in comparisons]
+        by_pair |= found
+
+
+def _pair(result: ComparisonResult) -> tuple[str, str, str]:
+    return (result.comparison.left, result.comparison.right, result.comparison.stage)
+
+
+def agrees(result: ComparisonResult | None, artifact: str) -> bool:
+    """Whether two builds agree in one artifact of a stage that was compared."""
+    return (
+        result is not None
+        and result.verdict is not Verdict.INCONCLUSIVE
+        and all(d.explained_by for d in result.differences if d.name == artifact)
+    )
 
 
 def _explained(result: ComparisonResult, rules: Sequence[str]) -> ComparisonResult:

@@ -7,6 +7,8 @@ again: nothing is built twice. Records name an image by its id, a digest over al
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import hashlib
 import io
 import json
@@ -38,7 +40,11 @@ REPOSITORY = "ml-compiler-harness"
 LABEL = "ml-compiler-harness.image"
 DEFAULT_BASE = "bookworm-amd64"  # for toolchains that bring an environment and no image
 SECONDS = 3600
+# What says which system an image holds, and what was installed; in an image, links count as absent.
+SYSTEM_FILES = ("etc/os-release", "usr/lib/os-release", "var/lib/dpkg/status")
+MAX_SYSTEM_FILE_BYTES = 64 * 2**20
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_STEP = re.compile(r"---> ([0-9a-f]{12,64})")  # the classic builder, after each step
 
 Say = Callable[[str], None]
 
@@ -266,7 +272,8 @@ def toolchain_tag(definition: Definition, image: Image, base: str) -> str:
 
 def _exported(daemon: Daemon, image: str, name: str, say: Say) -> Path:
     """A copy of an image's /toolchain, with the listing that environments have. Nothing runs it:
-    it is what independence is measured on. Links that leave it are left out."""
+    it is what independence is measured on. Links that leave it are left out. Beside it, in
+    ``system``, what names the image's system and its packages."""
     place = cache_folder() / "images" / image.removeprefix("sha256:")[:24]
     with FileLock(_work() / f"{place.name}.lock"):
         if not place.exists():
@@ -285,7 +292,30 @@ def _exported(daemon: Daemon, image: str, name: str, say: Say) -> Path:
                 complete = {"toolchain": name, "sha256": tree_digest(entries), "entries": entries}
                 (new / ".complete.json").write_text(json.dumps(complete))
                 new.rename(place)
+        if not (place / "system").exists():
+            with tempfile.TemporaryDirectory(prefix=".copy-", dir=_work()) as work:
+                _copy_system(daemon, image, Path(work, "system"))
+                Path(work, "system").rename(place / "system")
     return place / "root"
+
+
+def _copy_system(daemon: Daemon, image: str, target: Path) -> None:
+    """Copy those of SYSTEM_FILES that are regular files of an image, and not too large."""
+    target.mkdir()
+    for name in SYSTEM_FILES:
+        with tempfile.TemporaryFile(dir=target.parent) as archive:
+            daemon.copy_out(image, f"/{name}", archive)
+            if not archive.tell():
+                continue
+            archive.seek(0)
+            with tarfile.open(fileobj=archive) as files:
+                member = files.next()
+                # An image is hostile: a link would be followed on this machine.
+                if member is None or not member.isfile() or member.size > MAX_SYSTEM_FILE_BYTES:
+                    continue
+                content = files.extractfile(member)
+                (target / name).parent.mkdir(parents=True, exist_ok=True)
+                (target / name).write_bytes(content.read() if content else b"")
 
 
 def _harmless(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
@@ -347,15 +377,43 @@ def _build(
             "nocache": True,
         }
         said: list[str] = []
+        steps: list[str] = []
+        began = _daemon_time(daemon)
         try:
             with context.open("rb") as stream:
                 for line in daemon.build(stream, options):
                     said = [*said[-20:], line.strip()]
+                    if step := _STEP.fullmatch(line.strip()):
+                        steps.append(step[1])
         except EngineError as error:
             last = next((line for line in reversed(said) if "ERROR" in line), error.what)
             raise ToolchainError(
                 f"{definition.name}: its image cannot be built: {printable(last, 300)}", error.hint
             ) from error
+        finally:
+            _remove_steps(daemon, steps, began)
+
+
+def _daemon_time(daemon: Daemon) -> datetime.datetime:
+    """A daemon that does not tell the time is in the far future: nothing is younger than that."""
+    told = daemon.info().get("SystemTime") or "9999-12-31T00:00:00Z"
+    return datetime.datetime.fromisoformat(str(told))
+
+
+def _remove_steps(daemon: Daemon, steps: Sequence[str], began: datetime.datetime) -> None:
+    """Remove the images that steps of a build left behind and that no tagged image is made of.
+
+    ``steps``: their ids as the build printed them. A Dockerfile can print other ids, too: only
+    what has no name and is younger than ``began`` is removed.
+    """
+    for step in reversed(steps):  # the last step of a stage first: the others are below it
+        # Refused: it is what another image is made of. No time, or none that can be read: not ours.
+        with contextlib.suppress(EngineError, KeyError, ValueError):
+            found = daemon.image(step)
+            if found is None or found.get("RepoTags") or found.get("RepoDigests"):
+                continue
+            if datetime.datetime.fromisoformat(str(found["Created"])) >= began:
+                daemon.remove_image(str(found["Id"]))
 
 
 def _build_with_buildkit(

@@ -7,7 +7,7 @@ has not done.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -43,14 +43,19 @@ def builds(
     seed: int,
     per_toolchain: int,
     locales: Sequence[str] = (),
+    without: Collection[tuple[str, str]] = (),
 ) -> tuple[Build, ...]:
-    """``per_toolchain`` builds of every model by every toolchain: one control, the rest varied."""
+    """``per_toolchain`` builds of every model by every toolchain: one control, the rest varied.
+
+    ``without``: pairs of a model's and a toolchain's name that are not built.
+    """
     variations = [control(), *(draw(seed, number, locales) for number in range(1, per_toolchain))]
     return tuple(
         Build(model, toolchain, variation)
         for model in models
         for variation in variations
         for toolchain in toolchains
+        if (model.name, toolchain.name) not in without
     )
 
 

@@ -148,7 +148,7 @@ def resolve(
         for compiler in dict.fromkeys(definition.compiler for definition in chosen)
     }
     _check_replays(settings.policy, recipes)
-    notes = [*notes, *_unverified(recipes, settings.replayers)]
+    notes = [*notes, *_unverified(recipes, settings.replayers), *_excluded(settings)]
     seed = settings.variations.seed if options.seed is None else options.seed
     builds = options.repeat or settings.variations.builds
     return Request(
@@ -175,6 +175,7 @@ def resolve(
         notes=tuple(notes),
         locales=_locales(),
         memory=_memory(engine, options),
+        without=frozenset((each.model, each.toolchain) for each in settings.without),
     )
 
 
@@ -258,6 +259,13 @@ def _unverified(recipes: Mapping[str, tuple[Recipe, ...]], replayers: Sequence[s
     if not replayers:
         notes.append("no replayer: what toolchains dump is compared, but not verified")
     return notes
+
+
+def _excluded(settings: Settings) -> list[str]:
+    return [
+        f"{each.model} is not built with {each.toolchain}: {printable(each.reason, 300)}"
+        for each in settings.without
+    ]
 
 
 def _check_replays(policy: Policy, recipes: Mapping[str, tuple[Recipe, ...]]) -> None:

@@ -41,10 +41,20 @@ class Chosen:
 
 
 @dataclass(frozen=True)
+class Excluded:
+    """A toolchain that cannot build a model, and why. Every report of such a run says so."""
+
+    model: str
+    toolchain: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Settings:
     """One run. Toolchains and replayers are still names; see :func:`harness.toolchains.find`.
 
-    ``docker``: what a container engine takes instead, since it can run more.
+    ``docker``: what a container engine takes instead, since it can run more. ``without``: what is
+    not built.
     """
 
     models: tuple[ModelSource, ...]
@@ -53,15 +63,17 @@ class Settings:
     policy: Policy
     replayers: tuple[str, ...]
     docker: Chosen | None = None
+    without: tuple[Excluded, ...] = ()
 
     def on(self, containers: bool) -> Settings:
         """As it is for an engine with or without container images."""
-        if not containers or self.docker is None:
-            return self
+        docker = (self.docker if containers else None) or Chosen()
+        toolchains = docker.toolchains or self.toolchains
         return replace(
             self,
-            toolchains=self.docker.toolchains or self.toolchains,
-            replayers=self.docker.replayers or self.replayers,
+            toolchains=toolchains,
+            replayers=docker.replayers or self.replayers,
+            without=tuple(each for each in self.without if each.toolchain in toolchains),
         )
 
 
@@ -76,6 +88,7 @@ class _ModelTable:
     file: str | None = None
     sha256: str | None = None
     package_sha256: tuple[str, ...] = ()
+    without: dict[str, str] = field(default_factory=dict)  # toolchain → why it cannot build this
 
 
 @dataclass(frozen=True)
@@ -105,10 +118,11 @@ def load(path: Path) -> Settings:
     _unique(path, "replayers", file.replayers)
     for key in ("toolchains", "replayers"):
         _unique(path, f"docker.{key}", getattr(file.docker or Chosen(), key))
-    _check_numbers(path, file)
     models = tuple(_model(path, index, table) for index, table in enumerate(file.model))
+    without = _without(path, file)
+    _check_numbers(path, file)
     return Settings(
-        models, file.toolchains, file.variations, file.policy, file.replayers, file.docker
+        models, file.toolchains, file.variations, file.policy, file.replayers, file.docker, without
     )
 
 
@@ -166,6 +180,38 @@ def _model(path: Path, index: int, table: _ModelTable) -> ModelSource:
     )
 
 
+def _without(path: Path, file: _File) -> tuple[Excluded, ...]:
+    """What models leave out. A toolchain that then builds nothing is an error."""
+    known = dict.fromkeys(name for names in _lists(file).values() for name in names)
+    found = []
+    for table in file.model:
+        where = f"{path}: model {table.name}: without"
+        for name, reason in table.without.items():
+            if name not in known:
+                raise UsageError(
+                    f"{where}: {name!r} is no toolchain of this file",
+                    "correct it as toolchains or docker.toolchains has it, or remove it",
+                )
+            if not reason.strip():
+                raise UsageError(f"{where}: {name!r} has no reason", "say why it cannot build it")
+            found.append(Excluded(table.name, name, reason.strip()))
+    for name in known:
+        if all(name in table.without for table in file.model):
+            raise UsageError(
+                f"{path}: model: without: {name!r} is left out of every model",
+                "remove it from toolchains and docker.toolchains, or let it build one",
+            )
+    return tuple(found)
+
+
+def _lists(file: _File) -> dict[str, tuple[str, ...]]:
+    """The lists of toolchains of which a run takes one, by their keys."""
+    lists = {"toolchains": file.toolchains}
+    if file.docker and file.docker.toolchains:
+        lists["docker.toolchains"] = file.docker.toolchains
+    return lists
+
+
 def _check_numbers(path: Path, file: _File) -> None:
     if not 1 <= file.variations.builds <= MAX_BUILDS:
         raise UsageError(
@@ -174,13 +220,25 @@ def _check_numbers(path: Path, file: _File) -> None:
         )
     if not 0 <= file.variations.seed < 2**63:
         raise UsageError(f"{path}: variations.seed: is out of range", f"use 0 to {2**63 - 1}")
-    at_hand = {"min_builds": file.variations.builds, "min_toolchains": len(file.toolchains)}
-    for key, most in at_hand.items():
+    at_hand = [
+        ("min_builds", "this run", file.variations.builds),
+        ("min_toolchains", "this run", len(file.toolchains)),
+    ]
+    for key, names in _lists(file).items():
+        at_hand += [
+            (
+                "min_toolchains",
+                f"model {table.name} with {key}",
+                len(set(names) - set(table.without)),
+            )
+            for table in file.model
+        ]
+    for key, what, most in at_hand:
         value = getattr(file.policy, key)
         if not 1 <= value <= most:
             raise UsageError(
-                f"{path}: policy.{key}: {value} can never be met: this run has {most}",
-                f"use 1 to {most}",
+                f"{path}: policy.{key}: {value} can never be met: {what} has {most}",
+                f"use 1 to {most}" if most else "let a toolchain build it",
             )
     for rule in fields(Policy):
         value = getattr(file.policy, rule.name)

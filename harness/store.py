@@ -3,6 +3,7 @@
     <root>/objects/ab/cdef…        each artifact once, by SHA-256, read-only
     <root>/<run>/builds/<id>/record.json, log.txt
     <root>/<run>/report.json       written last: a run without it is not a run
+    <root>/<run>/report.html       made from it, for people
 
 Nothing is taken for whole before a rename has put it in its place. A live run holds a lock on its
 folder; scratch left behind by a killed one is removed by the next.
@@ -74,6 +75,14 @@ class Store:
         if hashlib.sha256(data).hexdigest() != digest:
             raise StoreError(f"{path} is not what it was when it was stored", "Run again.")
         return data
+
+    def verified(self, digest: str) -> Path:
+        """Where an artifact lies, read-only, after its bytes have been verified."""
+        path = self._path(digest)
+        with _friendly(path), path.open("rb") as file:
+            if _digest(file)[0] != digest:
+                raise StoreError(f"{path} is not what it was when it was stored", "Run again.")
+        return path
 
     def place(self, digest: str, target: Path) -> None:
         """Write a verified copy of an artifact to ``target``."""
@@ -171,6 +180,13 @@ class Store:
         with _friendly(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             _write_atomically(path, dump_report(report), durable=True)
+        return path
+
+    def save_page(self, run: str, page: str) -> Path:
+        """The report for people, beside report.json."""
+        path = self.run_folder(run) / "report.html"
+        with _friendly(path):
+            _write_atomically(path, page.encode("utf-8", "backslashreplace"))
         return path
 
     def save_bill(self, run: str, toolchain: str, bill: bytes) -> Path:

@@ -65,11 +65,11 @@ def _matrix(independence: Independence) -> Table:
     table = _table("pair", "all bytes", *NAMES)
     for pair in independence.pairs:
         shares = [
-            f"{_percent(pair.components[name])}{' *' if name in pair.same_builder else ''}"
+            f"{percent(pair.components[name])}{' *' if name in pair.same_builder else ''}"
             for name in NAMES
         ]
         which = f"{number[pair.left]} – {number[pair.right]}"
-        table.add_row(which, _percent(pair.bytes_shared), *shares)
+        table.add_row(which, percent(pair.bytes_shared), *shares)
     return table
 
 
@@ -100,7 +100,7 @@ def _claims(independence: Independence) -> Table:
     return table
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """Rounded towards the middle: 100 % and 0 % are said only where they are exact."""
     if share in (0.0, 1.0):
         return f"{share:.0%}"

@@ -39,7 +39,7 @@ _STYLE = {
     Verdict.UNACCOUNTED: "bold red",
     Verdict.UNEXPLAINED: "bold red",
 }
-_MEANING = {
+MEANING = {
     Verdict.IDENTICAL: "every comparison and every replay came out byte for byte",
     Verdict.EXPLAINED: "all that differs is explained by a rule with proof",
     Verdict.INCONCLUSIVE: "no answer: evidence is missing (see below). This is not a pass",
@@ -190,17 +190,17 @@ def _summary(report: Report) -> Iterator[RenderableType]:
     if not_applied:
         yield Text(f"variations that could not be applied: {', '.join(not_applied)}", "yellow")
     line = Text(report.verdict.value, style=f"bold {_STYLE[report.verdict]}")
-    line.append(f"  {_MEANING[report.verdict]}", style="")
+    line.append(f"  {MEANING[report.verdict]}", style="")
     yield line
     yield Text(
         f"run {report.run}: {len(report.builds)} builds, {len(report.comparisons)} comparisons, "
-        f"{_replay_words(report.replays)}, {report.wall_seconds:.0f} s, seed {report.seed}, "
+        f"{replay_words(report.replays)}, {report.wall_seconds:.0f} s, seed {report.seed}, "
         f"engine {report.engine}",
         style="dim",
     )
 
 
-def _replay_words(replays: tuple[ReplayResult, ...]) -> str:
+def replay_words(replays: tuple[ReplayResult, ...]) -> str:
     distinct = [replay for replay in replays if replay.shared_with is None]
     remembered = sum(1 for replay in distinct if replay.remembered)
     words = f", {remembered} of an earlier run" if remembered else ""

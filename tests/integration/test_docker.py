@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import tarfile
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from harness import images, settings
+from harness import images, settings, toolchains
 from harness.engines.container import OWNER
 from harness.engines.daemon import Daemon
 from harness.engines.docker import FILE_ORDER, Docker, remove_orphans
@@ -491,10 +493,15 @@ ENTRYPOINT ["/bin/false"]
 
 
 def test_somebody_else_s_image_joins_by_a_toml_file(
-    harness: Harness, small: Callable[..., Path], engine: Docker, image: str, tmp_path: Path
+    harness: Harness,
+    small: Callable[..., Path],
+    engine: Docker,
+    image: str,
+    third_party: Callable[..., str],
+    tmp_path: Path,
 ) -> None:
     compiler = "import hashlib\ndef build(data): return hashlib.sha512(data).digest()\n"
-    digest = third_party(engine.daemon(), image, {"compiler.py": compiler})
+    digest = third_party(image, {"compiler.py": compiler})
     folder = tmp_path / "mine" / "toy"
     folder.mkdir(parents=True)
     (folder / "driver.py").write_text(DRIVER)
@@ -508,35 +515,141 @@ def test_somebody_else_s_image_joins_by_a_toml_file(
     assert done.code == 0, done.err
     assert {build["host"]["image"] for build in done.report["builds"]} == {digest}
     assert done.stage("object")["verdict"] == "IDENTICAL"
+    # What it is made of: its system's packages, as the system itself has them.
+    run = tmp_path / "results" / done.report["run"]
+    bill = json.loads((run / "sbom/toy/1.0-me-x86_64.cdx.json").read_text("utf-8"))
+    packages = {part["name"]: part["version"] for part in bill["components"] if "purl" in part}
+    ask = "['dpkg-query', '-W', '-f', '${Version}', 'libc6']"
+    there = said(
+        engine.run(spec(engine, digest, tmp_path, f"import subprocess as s; s.run({ask})"))
+    )
+    assert there[:1].isdigit()
+    assert packages["libc6"] == there
+    bases = {o["toolchain"]: o["base"] for o in done.report["independence"]["origins"]}
+    assert bases["toy/1.0-me-x86_64"] == f"image {digest[:19]}: debian 12"
     # The sandbox cannot have it, and says so.
     refused = harness("run", small(), "--input", "x=2x8", "--engine", "sandbox", *options)
     assert refused.code == 2
     assert "use --engine docker" in refused.err
 
 
-def third_party(daemon: Daemon, base: str, files: dict[str, str]) -> str:
+def test_what_an_image_says_of_its_system_is_no_way_to_the_host(
+    engine: Docker, image: str, third_party: Callable[..., str], tmp_path: Path
+) -> None:
+    """Links are not followed here: the host's own files would pass for the image's."""
+    lines = (
+        "ARG BASE_IMAGE",
+        "FROM ${BASE_IMAGE}",
+        "RUN rm /etc/os-release && ln -s /etc/passwd /etc/os-release",
+        "RUN rm -r /var/lib/dpkg && ln -s /etc /var/lib/dpkg && ln -s /etc/shadow /etc/status",
+        "RUN mkdir /toolchain && ln -s / /toolchain/root",
+        "COPY compiler.py /toolchain/compiler.py",
+    )
+    # Another content each time: what was copied out of an image is kept.
+    content = uuid.uuid4().hex
+    digest = third_party(image, {"Dockerfile": "\n".join(lines), "compiler.py": content})
+    definition = planted(tmp_path, f'digest = "{digest}"\n')
+    root = images.installed(engine.daemon(), definition).root
+    assert [path.name for path in root.iterdir()] == ["compiler.py"]
+    found = [path for path in root.parent.joinpath("system").rglob("*") if not path.is_dir()]
+    assert [path.name for path in found] == ["os-release"]  # the one in usr/lib, a file
+    assert "ID=debian" in found[0].read_text()
+    assert not found[0].is_symlink()
+
+
+def test_steps_of_a_build_do_not_stay_and_nothing_else_goes(
+    engine: Docker, image: str, tmp_path: Path
+) -> None:
+    daemon = engine.daemon()
+    mark = f"ml-compiler-harness.test={uuid.uuid4().hex}"
+    before = unnamed(daemon, f"{mark}-foreign", image)
+    # A hostile Dockerfile names images that are not its own.
+    lines = (
+        "ARG BASE_IMAGE",
+        "FROM ${BASE_IMAGE} AS install",
+        f"LABEL {mark}",
+        *(f"RUN echo '---> {each.removeprefix('sha256:')}'" for each in (before, image)),
+        f"RUN echo {mark} > /made",
+        "FROM ${BASE_IMAGE}",
+        "COPY --from=install /made /toolchain/made",
+    )
+    definition = planted(
+        tmp_path, 'dockerfile = "x.Dockerfile"\nbase = "bookworm-amd64"\nonly = true\n', lines
+    )
+    made = images.ensure(daemon, definition)
+    try:
+        assert labelled(daemon, mark) == []
+        assert labelled(daemon, f"{mark}-foreign") == [before]
+        assert images.ensure_base(daemon, images.DEFAULT_BASE, refuse) == image
+        assert images.ensure(daemon, definition, refuse) == made
+    finally:
+        for label in (mark, f"{mark}-foreign"):
+            for each in labelled(daemon, label):
+                daemon.remove_image(each)
+        daemon.remove_image(made)
+
+
+def refuse(line: str) -> None:
+    raise AssertionError(line)
+
+
+def labelled(daemon: Daemon, label: str) -> list[str]:
+    """The ids of all images with ``label``, those of steps too."""
+    found = daemon._client.images(all=True, filters={"label": label})
+    return [str(each["Id"]) for each in found]
+
+
+def unnamed(daemon: Daemon, label: str, base: str) -> str:
+    context = in_context({"Dockerfile": f"FROM {base}\nLABEL {label}\n"})
+    assert list(daemon.build(context, {"rm": True}))
+    (found,) = labelled(daemon, label)
+    return found
+
+
+def planted(folder: Path, image: str, dockerfile: tuple[str, ...] = ()) -> toolchains.Definition:
+    """The definition ``toy/1.0-me-x86_64`` with this image."""
+    place = folder / "planted" / "toy"
+    place.mkdir(parents=True)
+    (place / "x.Dockerfile").write_text("\n".join(dockerfile))
+    (place / "1.0-me-x86_64.toml").write_text(
+        f'version = "1.0"\npublisher = "me"\narch = "x86_64"\n[image]\n{image}'
+    )
+    return toolchains.load([place.parent])["toy/1.0-me-x86_64"]
+
+
+def in_context(files: dict[str, str]) -> io.BytesIO:
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as archive:
-        for name, text in {"Dockerfile": DOCKERFILE, **files}.items():
+        for name, text in files.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(text.encode())
             archive.addfile(entry, io.BytesIO(text.encode()))
     context.seek(0)
-    options = {"tag": "third-party/toy:test", "buildargs": {"BASE_IMAGE": base}, "rm": True}
-    assert list(daemon.build(context, {**options, "network_mode": "none"}))
-    found = daemon.image("third-party/toy:test")
-    assert found is not None
-    return str(found["Id"])
+    return context
+
+
+@pytest.fixture
+def third_party(engine: Docker) -> Iterator[Callable[[str, dict[str, str]], str]]:
+    """``third_party(base, files)`` → the id of an image that somebody else might have built."""
+    daemon = engine.daemon()
+    tags: list[str] = []
+
+    def build(base: str, files: dict[str, str]) -> str:
+        tags.append(f"third-party/toy:{uuid.uuid4().hex}")
+        options = {"tag": tags[-1], "buildargs": {"BASE_IMAGE": base}, "rm": True}
+        context = in_context({"Dockerfile": DOCKERFILE, **files})
+        assert list(daemon.build(context, {**options, "network_mode": "none"}))
+        found = daemon.image(tags[-1])
+        assert found is not None
+        return str(found["Id"])
+
+    yield build
+    for tag in tags:
+        daemon.remove_image(tag)
 
 
 def test_an_image_with_a_volume_is_refused(engine: Docker, image: str, place: Path) -> None:
-    context = io.BytesIO()
-    with tarfile.open(fileobj=context, mode="w") as archive:
-        text = f"FROM {image}\nVOLUME /data\n".encode()
-        entry = tarfile.TarInfo("Dockerfile")
-        entry.size = len(text)
-        archive.addfile(entry, io.BytesIO(text))
-    context.seek(0)
+    context = in_context({"Dockerfile": f"FROM {image}\nVOLUME /data\n"})
     list(engine.daemon().build(context, {"tag": "third-party/volume:test", "rm": True}))
     result = engine.run(spec(engine, "third-party/volume:test", place, ""))
     assert result.outcome is RunOutcome.NOT_STARTED
@@ -544,9 +657,6 @@ def test_an_image_with_a_volume_is_refused(engine: Docker, image: str, place: Pa
 
 
 def test_nothing_is_built_twice(engine: Docker, image: str) -> None:
-    def refuse(line: str) -> None:
-        raise AssertionError(line)
-
     assert images.ensure_base(engine.daemon(), images.DEFAULT_BASE, refuse) == image
 
 
@@ -574,3 +684,97 @@ def test_a_build_on_another_architecture_is_proven_to_be_the_same_program(
     assert all(ids == {"tvm-follows-from-proven-ir"} for ids in explained.values())
     assert {replay["verdict"] for replay in done.report["replays"]} == {"IDENTICAL"}
     assert len({replay["replayer"] for replay in done.report["replays"]}) == 3
+
+
+# A compromised toolchain that is consistent with itself: what it links is what it leaves, so that
+# every replay holds. It is the packed weights that it changes, which no replay makes.
+ONE_BIT = """
+import os, sys
+arguments = getattr(sys, "orig_argv", [])
+if arguments and arguments[-1].endswith("request.json"):
+    import tvm.support.cc
+    from tvm.relax.vm_build import VMExecutable
+    honest = VMExecutable.export_library
+    def export(self, name, *, fcompile=None, **options):
+        def link(output, objects, **more):
+            (packed,) = [path for path in objects if os.path.basename(path) == "devc.o"]
+            with open(packed, "r+b") as file:
+                file.seek(os.path.getsize(packed) // 2)
+                byte = file.read(1)[0]
+                file.seek(-1, os.SEEK_CUR)
+                file.write(bytes([byte ^ 1]))
+            return fcompile(output, objects, **more)
+        return honest(self, name, fcompile=link, **options)
+    VMExecutable.export_library = export
+"""
+TRIXIE = "tvm/0.27.0.post1-trixie-x86_64"
+WEIGHTS = "tvm/0.27.0.post1-evil-x86_64"
+
+
+def test_one_bit_of_the_packed_weights_is_found_and_no_derivation_explains_it(
+    engine: Docker, harness: Harness, third_party: Callable[..., str], tmp_path: Path
+) -> None:
+    """Somebody's own image of a release that others built, too: same version, so a rebuild."""
+    known = toolchains.load([ROOT / "toolchains"])
+    dockerfile = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY sitecustomize.py /toolchain/\n"
+    digest = third_party(
+        images.ensure(engine.daemon(), known[CLEAN[0]]),
+        {"Dockerfile": dockerfile, "sitecustomize.py": ONE_BIT},
+    )
+    folder = tmp_path / "mine" / "tvm"
+    folder.mkdir(parents=True)
+    (folder / "driver.py").write_bytes((ROOT / "toolchains/tvm/driver.py").read_bytes())
+    (folder / "0.27.0.post1-evil-x86_64.toml").write_text(
+        'version = "0.27.0.post1"\npublisher = "evil"\narch = "x86_64"\n'
+        'linker = "llvm/22.1.8-ziglang-x86_64"\n'
+        '[target]\nmtriple = "x86_64-unknown-linux-gnu"\nmcpu = "x86-64-v3"\n'
+        f'[image]\ndigest = "{digest}"\n'
+    )
+    source = settings.load(ROOT / "nightly.toml").models[0]
+    done = harness(
+        "run", fetch(source), "--input", "bytes=1x2048", "--engine", "docker", "--repeat", "1",
+        "--toolchains-dir", tmp_path / "mine", "--toolchain", CLEAN[0], "--toolchain", TRIXIE,
+        "--toolchain", WEIGHTS, "--json",
+        timeout=900,
+    )  # fmt: skip
+    assert done.code == 1, done.err
+    assert done.verdict()["first_divergence"] == "object"
+    assert done.verdict()["odd_ones_out"] == [WEIGHTS]
+    assert done.stage("object")["verdict"] == "UNEXPLAINED"
+    assert {replay["verdict"] for replay in done.report["replays"]} == {"IDENTICAL"}
+    for result in done.report["comparisons"]:
+        comparison = result["comparison"]
+        assert comparison["kind"] == "rebuild"
+        differing = {each["name"]: each["explained_by"] for each in result["differences"]}
+        if comparison["stage"] not in ("object", "library"):
+            continue
+        if WEIGHTS in comparison["left"] + comparison["right"]:
+            assert result["verdict"] == "UNEXPLAINED"
+            assert differing in ({"devc.o": []}, {"model.so": []})
+        else:
+            assert result["verdict"] == "IDENTICAL"
+
+
+def test_what_cannot_be_built_is_left_out_and_said(
+    engine: Docker, harness: Harness, small: Callable[..., Path], tmp_path: Path
+) -> None:
+    small()
+    (tmp_path / "nightly.toml").write_text(
+        f'toolchains = ["{CLEAN[0]}", "{CLEAN[1]}"]\n[docker]\n'
+        f'toolchains = ["{CLEAN[0]}", "{CLEAN[1]}", "{TRIXIE}"]\n'
+        "[variations]\nbuilds = 1\n[policy]\nmin_builds = 1\nmin_toolchains = 2\n"
+        '[[model]]\nname = "whole"\npath = "small.onnx"\ninputs = ["x=2x8"]\n'
+        '[[model]]\nname = "part"\npath = "small.onnx"\ninputs = ["x=2x8"]\n'
+        f'[model.without]\n"{TRIXIE}" = "its Python is too new"\n'
+    )
+    done = harness("nightly", "--engine", "docker", "--json")
+    assert done.code == 0, done.err
+    left_out = f"part/{TRIXIE}/control"
+    ids = {build["id"] for build in done.report["builds"]}
+    assert ids == {f"{m}/{t}/control" for m in ("whole", "part") for t in (*CLEAN[:2], TRIXIE)} - {
+        left_out
+    }
+    note = f"part is not built with {TRIXIE}: its Python is too new"
+    assert note in done.report["notes"]
+    shown = " ".join(harness("show", "latest").out.split())
+    assert f"note: {note}" in shown

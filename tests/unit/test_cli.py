@@ -175,7 +175,38 @@ def test_diff_of_what_only_one_side_has(out: Path) -> None:
     for sides in ((LEFT, RIGHT), (RIGHT, LEFT)):
         found = diff(out, "m", "graph", *sides)
         assert found.exit_code == 1
-        assert found.stdout == f"! graph/file: only in m/{LEFT}/control\n"
+        assert f"only in m/{LEFT}/control\n" in found.stdout
+
+
+def test_diff_of_any_two_files_or_folders(tmp_path: Path) -> None:
+    for side, text in (("a", "one\ntwo\n"), ("b", "one\n2\n")):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "same").write_text("x\n")
+        (tmp_path / side / "other\x1b[2J").write_text(text)
+    one, other = (tmp_path / side / "other\x1b[2J" for side in "ab")
+    found = call("diff", one, other)
+    assert found.exit_code == 1
+    assert "-two" in found.stdout
+    assert "\x1b" not in found.stdout
+    assert call("diff", one, one).exit_code == 0
+    folders = call("diff", tmp_path / "a", tmp_path / "b", "--json")
+    assert folders.exit_code == 1
+    plain = json.loads(folders.stdout)
+    assert plain["same"] is False
+    assert [file["name"] for file in plain["files"] if not file["same"]] == ["other\\x1b[2J"]
+    assert call("diff", tmp_path / "a", tmp_path / "a").exit_code == 0
+    assert "nowhere" in one_line(call("diff", one, tmp_path / "nowhere"))
+    one_line(call("diff", one, tmp_path / "b"))
+    one_line(call("diff", one, other, one))
+
+
+@pytest.mark.parametrize("form", ["json", "junit", "sarif", "markdown", "html"])
+def test_show_in_every_form_keeps_the_exit_code(out: Path, form: str) -> None:
+    for verdict, code in ((Verdict.IDENTICAL, 0), (Verdict.UNEXPLAINED, 1)):
+        save(out, verdict)
+        shown = call("show", "run", "--out", out, "--format", form)
+        assert shown.exit_code == code, shown.output
+        assert verdict.value in shown.stdout or form == "sarif"
 
 
 @pytest.mark.parametrize(

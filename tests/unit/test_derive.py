@@ -114,6 +114,35 @@ def test_everything_else_stays_a_finding(case: str) -> None:
     assert found[-1].verdict is Verdict.UNEXPLAINED
 
 
+def linked(build: str) -> ReplayResult:
+    return replace(
+        replay(build), name="object → library", stage="library",
+        sources=("object/x", "object/weights"),
+    )  # fmt: skip
+
+
+LINK = replace(
+    RULE, artifacts=("object/x", "library/x"), replays=("ir → object", "object → library")
+)
+
+
+@pytest.mark.parametrize("stages_first", [False, True])
+def test_what_is_linked_follows_only_if_all_that_is_linked_does(stages_first: bool) -> None:
+    replays = [*REPLAYS, linked("a"), linked("b")]
+    library = result("library", Verdict.UNEXPLAINED)
+    order = (DIFFERS, library) if stages_first else (library, DIFFERS)
+    found = derive((PROVEN, *order), replays, RECORDS, LEDGER, (LINK,))
+    assert {result.verdict for result in found} == {Verdict.EXPLAINED}
+    # The weights differ, and no rule says why: so does what holds them.
+    weights = ArtifactDifference("weights", "3", "4", reason="differs")
+    poisoned = replace(DIFFERS, differences=(*DIFFERS.differences, weights))
+    found = derive((PROVEN, poisoned, library), replays, RECORDS, LEDGER, (LINK,))
+    assert [result.verdict for result in found[1:]] == [Verdict.UNEXPLAINED] * 2
+    # Nobody compared what it was linked from.
+    found = derive((PROVEN, library), replays, RECORDS, LEDGER, (LINK,))
+    assert found[1].verdict is Verdict.UNEXPLAINED
+
+
 def test_a_missing_answer_stays_missing() -> None:
     missing = ComparisonResult(DIFFERS.comparison, Verdict.INCONCLUSIVE, 0)
     assert derive((PROVEN, missing), REPLAYS, RECORDS, LEDGER, (RULE,))[1] == missing

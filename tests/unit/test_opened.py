@@ -56,7 +56,9 @@ def test_roots_are_kept_apart_and_may_be_the_same(root: Path, tmp_path: Path) ->
     other = tmp_path / "other"
     other.mkdir()
     (other / "file").touch()
-    with opened.start({"x": opened.Root(root), "y": opened.Root(other), "again": opened.Root(root)}) as recorder:
+    with opened.start(
+        {"x": opened.Root(root), "y": opened.Root(other), "again": opened.Root(root)}
+    ) as recorder:
         (root / "top").read_bytes()
         (other / "file").read_bytes()
     assert recorder.result.paths == {"x": ("top",), "y": ("file",), "again": ("top",)}

@@ -28,6 +28,16 @@ def test_one_build_is_the_control() -> None:
     assert build.id == build_id("m", "tvm/1-a-x86_64", "control") == "m/tvm/1-a-x86_64/control"
 
 
+def test_what_a_model_goes_without_is_not_built() -> None:
+    models = [MODEL, Model("n", "/n.onnx", "1" * 64, {})]
+    toolchains = [toolchain(name) for name in names(3)]
+    everything = builds(models, toolchains, seed=5, per_toolchain=2)
+    left = builds(models, toolchains, 5, 2, without={("n", names(3)[1])})
+    missing = [build.id for build in everything if build not in left]
+    assert missing == [f"n/{names(3)[1]}/{v.name}" for v in (control(), draw(5, 1))]
+    assert left == tuple(build for build in everything if build.id not in missing)
+
+
 def test_kinds() -> None:
     mine = record("tvm/1-a-x86_64")
     assert kind_of(mine, record("tvm/1-a-x86_64", draw(1))) is ComparisonKind.REPEAT

@@ -79,8 +79,8 @@ def test_all_capabilities_are_dropped() -> None:
 def test_only_the_output_is_writable_on_the_host() -> None:
     assert list(pairs(line(), "--bind", 2)) == [("/o", "/out")]
     sources = {source for source, _ in pairs(line(), "--ro-bind", 2)}
-    expected = {"/usr", "/sbin", "/opt/py", "/h/launcher.py", "/s/python", "/cache/env", "/models/m/b"}
-    assert sources == expected | {"/s/etc/passwd", "/s/etc/group", "/s/etc/hosts"}
+    expected = {"/usr", "/sbin", "/opt/py", "/h/launcher.py", "/cache/env", "/models/m/b"}
+    assert sources == expected | {"/s/python", "/s/etc/passwd", "/s/etc/group", "/s/etc/hosts"}
     assert {source for source, _ in pairs(line(), "--dev-bind", 2)} == {
         f"/s/dev/{name}" for name in ("null", "zero", "full", "random", "urandom")
     }

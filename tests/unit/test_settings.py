@@ -8,7 +8,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.models import Policy
-from harness.settings import Settings, Variations, load
+from harness.settings import Chosen, Excluded, Settings, Variations, load
 from harness.sources import ModelSource
 from harness.toolchains import load as load_toolchains
 
@@ -46,6 +46,12 @@ def test_what_ships_is_valid() -> None:
         "llvm → object",
         "object → library",
     )
+    emulated = "tvm/0.27.0.post1-pypi-aarch64"
+    contained = settings.on(True)
+    assert {*contained.toolchains, *contained.replayers} <= set(known)
+    assert emulated in contained.toolchains
+    assert [(each.model, each.toolchain) for each in contained.without] == [("ppocr-cls", emulated)]
+    assert settings.on(False).without == ()
 
 
 def test_defaults(tmp_path: Path) -> None:
@@ -83,6 +89,63 @@ def test_all_keys(tmp_path: Path) -> None:
     assert settings.variations == Variations(7, 3)
     assert settings.policy == Policy(3, 2, ("object",), ("llvm → object",), (), False)
     assert settings.replayers == ("llvm/1-a-b",)
+    assert settings.docker is None
+    assert settings.on(True) == settings.on(False) == settings
+
+
+DOCKER = '[docker]\ntoolchains = ["tvm/3-a-b", "tvm/1-a-b"]\n'
+
+
+def test_containers_take_the_list_for_docker(tmp_path: Path) -> None:
+    settings = loaded(
+        tmp_path, TOP + 'replayers = ["llvm/1-a-b"]\n' + DOCKER + 'replayers = ["r"]\n' + MODEL
+    )
+    assert settings.docker == Chosen(("tvm/3-a-b", "tvm/1-a-b"), ("r",))
+    assert settings.on(False) == settings
+    contained = settings.on(True)
+    assert contained.toolchains == ("tvm/3-a-b", "tvm/1-a-b")
+    assert contained.replayers == ("r",)
+    assert contained.policy == settings.policy
+
+
+@pytest.mark.parametrize("given", ["[docker]\n", "[docker]\ntoolchains = []\nreplayers = []\n"])
+def test_an_empty_list_for_docker_leaves_the_general_one(tmp_path: Path, given: str) -> None:
+    settings = loaded(tmp_path, TOP + 'replayers = ["llvm/1-a-b"]\n' + given + MODEL)
+    contained = settings.on(True)
+    assert contained.toolchains == ("tvm/1-a-b", "tvm/2-a-b")
+    assert contained.replayers == ("llvm/1-a-b",)
+
+
+def without(name: str = "tvm/1-a-b", reason: str = "it crashes") -> str:
+    return f'[model.without]\n"{name}" = "{reason}"\n'
+
+
+OTHER = '[[model]]\nname = "o"\npath = "o.onnx"\n'
+
+
+def test_what_a_model_goes_without_is_kept_with_its_reason(tmp_path: Path) -> None:
+    settings = loaded(tmp_path, TOP + MODEL + without(reason=" it crashes ") + OTHER)
+    assert settings.without == (Excluded("m", "tvm/1-a-b", "it crashes"),)
+    assert settings.on(True).without == settings.on(False).without == settings.without
+
+
+def test_an_exclusion_counts_where_its_toolchain_is_taken(tmp_path: Path) -> None:
+    settings = loaded(tmp_path, TOP + DOCKER + MODEL + without("tvm/3-a-b") + OTHER)
+    assert settings.on(False).without == ()
+    assert settings.on(True).without == (Excluded("m", "tvm/3-a-b", "it crashes"),)
+
+
+def test_policy_counts_what_is_left_in_each_list(tmp_path: Path) -> None:
+    policy = "[policy]\nmin_toolchains = 2\n"
+    models = MODEL + without("tvm/4-a-b") + OTHER
+    enough = DOCKER.replace('["', '["tvm/4-a-b", "')
+    assert loaded(tmp_path, TOP + policy + enough + models).policy.min_toolchains == 2
+    with pytest.raises(UsageError) as caught:
+        loaded(tmp_path, TOP + policy + enough.replace(', "tvm/1-a-b"', "") + models)
+    assert caught.value.what == (
+        f"{tmp_path}/n.toml: policy.min_toolchains: 2 can never be met:"
+        " model m with docker.toolchains has 1"
+    )
 
 
 MISTAKES = {
@@ -173,6 +236,58 @@ MISTAKES = {
     "no replayer": (
         TOP + MODEL + '[policy]\nrequired_replays = ["a"]\n',
         "replayers: missing key",
+    ),
+    "unknown docker key": (
+        TOP + '[docker]\nimages = ["a"]\n' + MODEL,
+        "docker.images: unknown key",
+    ),
+    "docker without a list": (
+        TOP + '[docker]\ntoolchains = "tvm/1-a-b"\n' + MODEL,
+        "docker.toolchains: input should be a valid array",
+    ),
+    "twice for docker": (
+        TOP + '[docker]\ntoolchains = ["a", "a"]\n' + MODEL,
+        "docker.toolchains: 'a' is there twice",
+    ),
+    "twice a replayer for docker": (
+        TOP + '[docker]\nreplayers = ["a", "a"]\n' + MODEL,
+        "docker.replayers: 'a' is there twice",
+    ),
+    "too few for docker": (
+        TOP + '[docker]\ntoolchains = ["a"]\n[policy]\nmin_toolchains = 2\n' + MODEL,
+        "policy.min_toolchains: 2 can never be met: model m with docker.toolchains has 1",
+    ),
+    "without an unknown one": (
+        TOP + MODEL + without("tvm/9-a-b") + OTHER,
+        "model m: without: 'tvm/9-a-b' is no toolchain of this file",
+    ),
+    "without a reason": (
+        TOP + MODEL + without(reason="  ") + OTHER,
+        "model m: without: 'tvm/1-a-b' has no reason",
+    ),
+    "without a reason in words": (
+        TOP + MODEL + '[model.without]\n"tvm/1-a-b" = true\n' + OTHER,
+        "model.0.without.tvm/1-a-b: input should be a valid string",
+    ),
+    "without as a list": (
+        TOP + MODEL + 'without = ["tvm/1-a-b"]\n' + OTHER,
+        "model.0.without: input should be an object",
+    ),
+    "every model without it": (
+        TOP + MODEL + without() + OTHER + without(),
+        "model: without: 'tvm/1-a-b' is left out of every model",
+    ),
+    "every model without one for docker": (
+        TOP + DOCKER + MODEL + without("tvm/3-a-b"),
+        "model: without: 'tvm/3-a-b' is left out of every model",
+    ),
+    "a model without any": (
+        TOP + MODEL + without() + '"tvm/2-a-b" = "no"\n' + OTHER,
+        "policy.min_toolchains: 1 can never be met: model m with toolchains has 0",
+    ),
+    "a model with too few": (
+        TOP + "[policy]\nmin_toolchains = 2\n" + MODEL + without() + OTHER,
+        "policy.min_toolchains: 2 can never be met: model m with toolchains has 1",
     ),
 }
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from harness.errors import ToolchainError
 from harness.lockfile import parse_lock
-from harness.models import Limits, Tool
+from harness.models import Image, Limits, Tool
 from harness.tomlfile import MAX_BYTES
-from harness.toolchains import Definition, find, load
+from harness.toolchains import DOCKERFILES, Definition, find, load
 
 REPO = Path(__file__).parents[2]
 HASH = "a" * 64
@@ -388,6 +388,161 @@ def test_overlay_of_another_compiler(tmp_path: Path) -> None:
     other.mkdir()
     (other / "1.0-x-x86_64.toml").write_text(f'base = "{NAME}"\n')
     fails(tmp_path, f"{other}/1.0-x-x86_64.toml: base: {NAME} is another compiler")
+
+
+# Images
+
+IMAGE = '[image]\ndockerfile = "x.Dockerfile"\nbase = "bookworm-arm64"\nplatform = "linux/arm64"\n'
+DIGEST = f"sha256:{HASH}"
+
+
+def plant_image(root: Path, image: str = IMAGE, toml: str = HEAD + PINS) -> None:
+    plant(root, toml + image)
+    (root / "demo/x.Dockerfile").write_text("FROM x\n")
+
+
+def test_an_image_that_is_built_here(tmp_path: Path) -> None:
+    plant_image(tmp_path)
+    found = only(tmp_path)
+    assert found.image == Image(
+        platform="linux/arm64",
+        dockerfile=str(tmp_path / "demo/x.Dockerfile"),
+        base="bookworm-arm64",
+    )
+    before = found.identity
+    (tmp_path / "demo/x.Dockerfile").write_text("FROM y\n")
+    assert only(tmp_path).identity != before
+
+
+def test_a_dockerfile_that_comes_with_the_harness(tmp_path: Path) -> None:
+    plant_image(tmp_path, IMAGE.replace("x.Dockerfile", "wheels.Dockerfile"))
+    image = only(tmp_path).image
+    assert image is not None
+    assert image.dockerfile == str(DOCKERFILES / "wheels.Dockerfile")
+    own = tmp_path / "demo/wheels.Dockerfile"
+    own.write_text("FROM x\n")
+    image = only(tmp_path).image
+    assert image is not None
+    assert image.dockerfile == str(own)
+
+
+@pytest.mark.parametrize(
+    "image", [Image(digest=DIGEST, only=True), Image(reference=f"me/x@{DIGEST}", only=True)]
+)
+def test_somebody_s_own_image_needs_no_lock_and_is_all_there_is(
+    tmp_path: Path, image: Image
+) -> None:
+    key, value = ("digest", image.digest) if image.digest else ("reference", image.reference)
+    plant(tmp_path, HEAD + f'[image]\n{key} = "{value}"\n', lock=None)
+    found = only(tmp_path)
+    assert found.image == image
+    assert found.lock == ""
+
+
+IMAGE_MISTAKES = {
+    "none": ("[image]\n", "image: needs dockerfile, digest or reference"),
+    "two": (
+        f'{IMAGE}digest = "{DIGEST}"\n',
+        "image: needs dockerfile, digest or reference",
+    ),
+    "unknown key": (f"{IMAGE}size = 1\n", "image.size: unknown key"),
+    "platform": (
+        IMAGE.replace("linux/arm64", "linux/riscv64"),
+        "image.platform: 'linux/riscv64' is not known",
+    ),
+    "platform with more": (
+        IMAGE.replace("linux/arm64", "linux/arm64/v8"),
+        "image.platform: 'linux/arm64/v8' is not known",
+    ),
+    "digest without sha256": (
+        f'[image]\ndigest = "{HASH}"\n',
+        f"image.digest: '{HASH}' is no image id",
+    ),
+    "short digest": (
+        '[image]\ndigest = "sha256:abc"\n',
+        "image.digest: 'sha256:abc' is no image id",
+    ),
+    "digest and more": (
+        f'[image]\ndigest = "{DIGEST}\\n"\n',
+        f"image.digest: '{DIGEST}\\n' is no image id",
+    ),
+    "tag": (
+        '[image]\nreference = "me/x:latest"\n',
+        "image.reference: 'me/x:latest' is not pinned",
+    ),
+    "short reference": (
+        '[image]\nreference = "me/x@sha256:abc"\n',
+        "image.reference: 'me/x@sha256:abc' is not pinned",
+    ),
+    "reference with a space": (
+        f'[image]\nreference = "me x@{DIGEST}"\n',
+        f"image.reference: 'me x@{DIGEST}' is not pinned",
+    ),
+    "base of one's own image": (
+        f'[image]\ndigest = "{DIGEST}"\nbase = "bookworm-amd64"\n',
+        "image.base: belongs to a dockerfile",
+    ),
+    "no base": (
+        IMAGE.replace('base = "bookworm-arm64"\n', ""),
+        "image.base: '' is not known",
+    ),
+    "unknown base": (
+        IMAGE.replace("bookworm-arm64", "sid-arm64"),
+        "image.base: 'sid-arm64' is not known",
+    ),
+    "base of another platform": (
+        IMAGE.replace("bookworm-arm64", "bookworm-amd64"),
+        "image.platform: bookworm-amd64 is for linux/amd64",
+    ),
+    "platform left out": (
+        IMAGE.replace('platform = "linux/arm64"\n', ""),
+        "image.platform: bookworm-arm64 is for linux/arm64",
+    ),
+    "missing dockerfile": (
+        IMAGE.replace("x.Dockerfile", "y.Dockerfile"),
+        "image.dockerfile: 'y.Dockerfile' does not exist",
+    ),
+    "dockerfile escapes": (
+        IMAGE.replace("x.Dockerfile", "../x.Dockerfile"),
+        "image.dockerfile: '../x.Dockerfile' leaves the folder",
+    ),
+}
+
+
+@pytest.mark.parametrize(("image", "line"), IMAGE_MISTAKES.values(), ids=IMAGE_MISTAKES)
+def test_image_mistakes(tmp_path: Path, image: str, line: str) -> None:
+    plant_image(tmp_path, image)
+    fails(tmp_path, f"{{}}/1.0-pypi-x86_64.toml: {line}")
+
+
+def test_an_image_beside_an_environment_needs_requirements(tmp_path: Path) -> None:
+    plant_image(tmp_path, IMAGE, HEAD)
+    fails(tmp_path, "{}/1.0-pypi-x86_64.toml: requirements: missing key")
+
+
+def test_an_only_image_without_requirements_has_no_lock(tmp_path: Path) -> None:
+    plant_image(tmp_path, IMAGE + "only = true\n", HEAD)
+    assert only(tmp_path).lock == ""
+    plant_image(tmp_path, IMAGE + "only = true\n", HEAD + 'requirements = ["demo==2.0"]\n')
+    fails(
+        tmp_path,
+        "{}/1.0-pypi-x86_64.toml: requirements.0: demo==2.0 is not what 1.0-pypi-x86_64.lock pins",
+    )
+
+
+def test_an_overlay_has_the_image_of_its_base_only_without_files(tmp_path: Path) -> None:
+    plant_image(tmp_path, IMAGE, HEAD + PINS + TARGET)
+    (tmp_path / "demo/bad").mkdir()
+    (tmp_path / "demo/bad/x.py").write_text("evil = True\n")
+    (tmp_path / "demo/drive.py").write_text("pass")
+    base = f'base = "{NAME}"\n'
+    plant(tmp_path, base + 'overlay = "bad"\n', stem="1.0-bad-x86_64", lock=None)
+    plant(tmp_path, base + 'driver = "drive.py"\n', stem="1.0-drive-x86_64", lock=None)
+    found = load([tmp_path])
+    assert found["demo/1.0-bad-x86_64"].image is None
+    assert found["demo/1.0-drive-x86_64"].image == found[NAME].image
+    plant(tmp_path, base + 'overlay = "bad"\n' + IMAGE, stem="1.0-bad-x86_64", lock=None)
+    fails(tmp_path, "{}/1.0-bad-x86_64.toml: image: comes from the base")
 
 
 # Identity

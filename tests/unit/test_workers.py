@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -11,13 +12,14 @@ from harness.workers import Workers
 
 
 def test_urgent_work_goes_first_and_each_kind_in_order() -> None:
-    gate, order = threading.Event(), []
+    gate = threading.Event()
+    order: list[str] = []
     with Workers(1) as pool:
         pool.submit(gate.wait)
         for name in ("a", "b"):
-            pool.submit(lambda name=name: order.append(name))
+            pool.submit(partial(order.append, name))
         for name in ("c", "d"):
-            pool.submit(lambda name=name: order.append(name), urgent=True)
+            pool.submit(partial(order.append, name), urgent=True)
         gate.set()
     assert order == ["c", "d", "a", "b"]
 
