@@ -34,7 +34,9 @@ COPY --from=0 /made /
 def buildkit(engine: Docker, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that speaks BuildKit: Debian's does by itself, others need their plugin."""
     monkeypatch.setenv("PATH", f"/usr/bin:{os.environ['PATH']}")
-    done = run(["docker", "build", "--help"], env={**os.environ, "DOCKER_BUILDKIT": "1"}, timeout=30)
+    done = run(
+        ["docker", "build", "--help"], env={**os.environ, "DOCKER_BUILDKIT": "1"}, timeout=30
+    )
     if done.exit_code or "BuildKit is" in done.output or "--secret" not in done.output:
         pytest.skip("no docker client with BuildKit: install docker.io or docker-buildx")
 
