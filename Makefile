@@ -28,7 +28,7 @@ test: unit
 	$(BIN)/python -m pytest tests/integration $(PYTEST_ARGS)
 
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/unit --numprocesses auto $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/unit --numprocesses auto --dist worksteal $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -14,6 +14,8 @@ import pytest
 from harness.errors import HarnessError
 from harness.process import Interrupted, Supervised, descendants, kill_all, run, supervise
 
+pytestmark = pytest.mark.integration
+
 PYTHON = (sys.executable, "-I", "-S", "-c")
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
 

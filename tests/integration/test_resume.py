@@ -25,6 +25,8 @@ MANIFEST = (
     ' "stages": [{"name": "graph", "artifacts": ["file"]}]}'
 )
 
+pytestmark = pytest.mark.integration
+
 
 class Writing:
     """An engine whose driver writes one file, the model's shapes: what a real one would embed."""
