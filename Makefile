@@ -23,12 +23,15 @@ nightly: setup
 images: setup
 	$(BIN)/harness toolchains build
 
+UNIT := $(BIN)/python -m pytest tests/unit --numprocesses auto --dist worksteal
+
 # Integration tests one by one: each uses all cores itself.
-test: unit
+test: $(VENV)/.dev
+	$(UNIT) $(PYTEST_ARGS)
 	$(BIN)/python -m pytest tests/integration $(PYTEST_ARGS)
 
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/unit --numprocesses auto --dist worksteal $(PYTEST_ARGS)
+	$(UNIT) -m "not slow" $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

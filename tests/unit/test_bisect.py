@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ def changes(variation: Variation) -> set[str]:
 
 
 @given(CAUSES)
+@pytest.mark.slow
 def test_finds_a_smallest_cause_of_whatever_only_grows(causes: list[set[str]]) -> None:
     """Any number of causes, each of any number of variations that must come together."""
 

@@ -299,6 +299,7 @@ def test_interrupts_and_errors_are_no_answer(
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
+@pytest.mark.slow
 def test_reader_that_goes_away_makes_no_finding(out: Path, form: list[str]) -> None:
     """``harness show | head -1``: not 1, and no complaint of Python's."""
     save(out)

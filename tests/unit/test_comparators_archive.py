@@ -255,6 +255,7 @@ def test_what_is_no_archive(tmp_path: Path, content: bytes) -> None:
 
 
 @every_format
+@pytest.mark.slow
 def test_every_changed_byte_is_said(tmp_path: Path, kind: str) -> None:
     content = MAKERS[kind]({"a": b"content of a", "b": bytes(30)})
     step = 1 if kind != "tar" else 19
@@ -284,6 +285,7 @@ def test_a_second_difference_is_said_besides_a_changed_member(tmp_path: Path, ki
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
+@pytest.mark.slow
 def test_hostile_archives_end_in_an_answer(tmp_path: Path, data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(["zip", "tar", "tar.gz", "packed"]))
     base = make_tar(FILES) if kind == "packed" else MAKERS[kind](FILES)

@@ -407,6 +407,7 @@ def test_symbols_over_each_other_do_not_cost_their_product(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("program", [Program(), LINKED], ids=["object", "library"])
+@pytest.mark.slow
 def test_every_changed_byte_is_said(tmp_path: Path, program: Program) -> None:
     """Nothing falls between the parts: headers, tables, padding, what follows the end."""
     content = write(replace(program, tail=b"tail"))

@@ -438,6 +438,7 @@ def test_mutated_and_truncated_modules(
     [b'"', b"%", b"!0 ", b"#0 ", b"; ", b"!{", b'%"', b"a:", b"define ", b"\n!1", b"\ndeclare @a",
      b"\n}\n", b"\n\n", b"@a = ", b'@a = c"\\00', b"[1 x "],
 )  # fmt: skip
+@pytest.mark.slow
 def test_reading_takes_linear_time(tmp_path: Path, unit: bytes) -> None:
     """If any step were quadratic, this would hang."""
     data = MODULE + b"define void @f() {\n" + unit * (200_000 // len(unit))

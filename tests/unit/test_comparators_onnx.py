@@ -250,6 +250,7 @@ def test_a_truncated_model(tmp_path: Path) -> None:
         examine(tmp_path, content, content[:-1])
 
 
+@pytest.mark.slow
 def test_every_changed_byte_is_said(tmp_path: Path) -> None:
     content = model().SerializeToString()
     for at in range(len(content)):
@@ -264,6 +265,7 @@ def test_every_changed_byte_is_said(tmp_path: Path) -> None:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
+@pytest.mark.slow
 def test_hostile_models_end_in_an_answer(tmp_path: Path, data: st.DataObject) -> None:
     base = model().SerializeToString()
     content = bytearray(base)

@@ -273,6 +273,7 @@ EDITS = st.lists(
     deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(edits=EDITS, cut=st.integers(0, 1400))
+@pytest.mark.slow
 def test_mutated_and_truncated_texts(
     tmp_path: Path, text: bytes, edits: list[tuple[int, int, bytes]], cut: int
 ) -> None:
@@ -306,6 +307,7 @@ def test_a_changed_byte_is_never_unseen(tmp_path: Path, text: bytes) -> None:
      b'"', b"\n  a.b.c", b"\nfunc.func @f", b"\n  func.func @f(", b"\nmodule ", b"\n  }",
      b"a ", b"\nfunc.func a a a a", b"\n  a: \"0x"],
 )  # fmt: skip
+@pytest.mark.slow
 def test_reading_takes_linear_time(tmp_path: Path, text: bytes, unit: bytes) -> None:
     """If any step were quadratic, this would hang."""
     left = text + unit * (200_000 // len(unit))

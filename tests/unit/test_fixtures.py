@@ -58,6 +58,7 @@ def test_a_rule_without_cases_fails(copy: Path) -> None:
         ("must-not-explain", "no case that it must explain"),
     ],
 )
+@pytest.mark.slow
 def test_both_kinds_of_cases_are_needed(copy: Path, kept: str, said: str) -> None:
     def only(text: str) -> str:
         tables = text.split("\n[[")
@@ -110,6 +111,7 @@ def test_cases_that_cannot_be_read(copy: Path, old: str, new: str, said: str) ->
     assert "\n" not in caught.value.what
 
 
+@pytest.mark.slow
 def test_the_command(copy: Path) -> None:
     command = ["explanations", "check", "--explanations"]
     good = CliRunner().invoke(main, [*command, str(copy)])

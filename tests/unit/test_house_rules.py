@@ -73,6 +73,7 @@ def test_the_vocabulary_imports_nothing_of_ours() -> None:
     assert not ours("harness.errors")
 
 
+@pytest.mark.slow
 def test_nothing_imports_the_command() -> None:
     for module in MODULES:
         if module != "harness.__main__":

@@ -399,6 +399,7 @@ CHANGES: list[Callable[[Report, str], Report]] = [spoiled, renamed]
 
 @pytest.mark.parametrize("words", HOSTILE)
 @pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.slow
 def test_hostile_text_is_text(change: Callable[[Report, str], Report], words: str) -> None:
     what = replace(diverging(), notes=("note",), host={"cpu": "x"})
     bisection = Bisection("m", THREE[0], "object", ("umask",), 7, "detail")

@@ -514,6 +514,7 @@ programs = st.composite(Program)
 
 @given(programs(), st.randoms(use_true_random=False))
 @settings(max_examples=120, deadline=None)
+@pytest.mark.slow
 def test_every_legal_order_meets(program: Program, chance: random.Random) -> None:
     straight = canonical(program.text(program.blocks))
     for _ in range(3):
@@ -522,6 +523,7 @@ def test_every_legal_order_meets(program: Program, chance: random.Random) -> Non
 
 @given(programs(), st.randoms(use_true_random=False), st.data())
 @settings(max_examples=200, deadline=None)
+@pytest.mark.slow
 def test_no_other_graph_meets(program: Program, chance: random.Random, data: st.DataObject) -> None:
     straight = canonical(program.text(program.blocks))
     at = data.draw(st.sampled_from(range(len(program.lines))))

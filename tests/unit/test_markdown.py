@@ -149,6 +149,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("words", HOSTILE)
 @pytest.mark.parametrize("verdict", [Verdict.INCONCLUSIVE, Verdict.UNEXPLAINED])
+@pytest.mark.slow
 def test_hostile_words_are_code_and_nothing_else(words: str, verdict: Verdict) -> None:
     def page(words: str) -> Page:
         model = replace(MODEL, name=words)

@@ -305,6 +305,7 @@ def test_too_many_artifacts_are_one_finding_that_counts_them() -> None:
     assert len(findings(differing(MAX_ARTIFACTS, 1))) == 2 * MAX_ARTIFACTS
 
 
+@pytest.mark.slow
 def test_too_many_results_are_cut_and_counted() -> None:
     what = differing(MAX_ARTIFACTS, 5)  # 30 comparisons
     (run,) = json.loads(SarifReporter().render(what))["runs"]  # validating so many takes seconds

@@ -59,6 +59,7 @@ def test_a_limit_without_room_is_an_error() -> None:
         printable("x", len(MARK) - 1)
 
 
+@pytest.mark.slow
 def test_every_single_character_is_visible_or_escaped() -> None:
     for code in range(sys.maxunicode + 1):
         shown = printable(chr(code), 20)

@@ -396,6 +396,7 @@ def evidence(
 
 
 @given(evidence(), st.data())
+@pytest.mark.slow
 def test_worse_evidence_never_gives_a_better_verdict(
     given_evidence: tuple[list[BuildRecord], list[ComparisonResult], list[ReplayResult], Policy],
     data: st.DataObject,
@@ -419,6 +420,7 @@ def test_worse_evidence_never_gives_a_better_verdict(
 
 
 @given(evidence(), st.data())
+@pytest.mark.slow
 def test_nothing_without_an_answer_gives_all_clear(
     given_evidence: tuple[list[BuildRecord], list[ComparisonResult], list[ReplayResult], Policy],
     data: st.DataObject,
@@ -444,6 +446,7 @@ def test_nothing_without_an_answer_gives_all_clear(
 
 
 @given(evidence())
+@pytest.mark.slow
 def test_all_clear_means_that_everything_was_held_against_something(
     given_evidence: tuple[list[BuildRecord], list[ComparisonResult], list[ReplayResult], Policy],
 ) -> None:
