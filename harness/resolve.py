@@ -21,7 +21,7 @@ import onnx
 from harness import images, ledger, toolchains
 from harness.audit import Request
 from harness.build import Installed, Linker
-from harness.engines.docker import Docker
+from harness.engines.docker import Docker, kind
 from harness.engines.interface import Engine
 from harness.environments import Environment, prepare
 from harness.errors import ModelError, UsageError
@@ -41,6 +41,11 @@ ALL_CATEGORIES = 0x1FBF  # LC_ALL_MASK of glibc's <locale.h>
 DEFAULT_REPLAYER = "llvm/22.1.8-xtc-x86_64"
 
 Say = Callable[[str], None]
+
+PODMAN = (
+    "Podman answers in Docker's place; its walls are weaker: a build can make user namespaces, and "
+    "write to memory at /run and /var/tmp"
+)
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,8 @@ def resolve(
     """
     daemon = engine.daemon() if isinstance(engine, Docker) else None
     settings = settings.on(daemon is not None)
+    if daemon is not None and "podman" in kind(daemon):
+        notes = [*notes, PODMAN]
 
     # One at a time, in the order of use: the first builds start while the rest is verified.
     background = ThreadPoolExecutor(1)

@@ -54,6 +54,7 @@ class Place:
 
     ``uid`` and ``gid``: whom it runs as. ``files``: folder with passwd and group. ``clock``:
     environment that makes a false clock, and the library for it on the host, if it is there.
+    ``ulimits``: more of them than none for core files.
     ``cpus``: how many there are.
     """
 
@@ -67,6 +68,8 @@ class Place:
     clock: dict[str, str]
     clock_library: str | None = None
     user_namespace: str = ""
+    podman: bool = False
+    ulimits: tuple[tuple[str, int], ...] = ()
 
 
 def create_request(
@@ -102,7 +105,10 @@ def create_request(
             "PidsLimit": 4 * limits.processes + 256,
             "NanoCpus": (min(spec.variation.cpus, place.cpus) or place.cpus) * 10**9,
             "OomScoreAdj": 1000,
-            "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
+            "Ulimits": [
+                {"Name": name, "Soft": most, "Hard": most}
+                for name, most in (("core", 0), *place.ulimits)
+            ],
             "ShmSize": SHARED_MEMORY_BYTES,
             "Tmpfs": _tmpfs(spec, place),
             "Mounts": [
@@ -128,7 +134,10 @@ def entry(spec: RunSpec, place: Place, settings: str) -> tuple[str, ...]:
 def _tmpfs(spec: RunSpec, place: Place) -> dict[str, str]:
     variation: Variation = spec.variation
     size = max(2**20, spec.limits.memory_bytes // 4)
-    options = f"rw,exec,nosuid,nodev,size={size},uid={place.uid},gid={place.gid}"
+    options = f"rw,exec,nosuid,nodev,size={size}"
+    if place.podman:  # knows no owner of a tmpfs; nobody but the run's user is in there anyway
+        return dict.fromkeys(memory_file_systems(variation), f"{options},mode=1777")
+    options += f",uid={place.uid},gid={place.gid}"
     return {
         path: f"{options},mode={'1777' if path == '/tmp' else '0755'}"  # noqa: S108
         for path in memory_file_systems(variation)

@@ -74,7 +74,7 @@ class Docker:
             return EngineStatus(False, error.what, error.hint)
         if info.get("OSType", "linux") != "linux":
             return EngineStatus(False, "the daemon runs no Linux containers", "switch it to Linux")
-        if _rootless(info) and "podman" not in _kind(self.daemon()):
+        if _rootless(info) and "podman" not in kind(self.daemon()):
             return EngineStatus(
                 False,
                 "a rootless Docker daemon gives output to a user that is not ours",
@@ -124,6 +124,7 @@ class Docker:
             uid, gid = os.getuid(), os.getgid()
         daemon = self.daemon()
         info = daemon.info()
+        podman = "podman" in kind(daemon)
         files = write_files(spec.scratch, replace(variation, uid=uid, gid=gid))
         architecture = _ARCHITECTURES.get(facts.get("Architecture", ""), "")
         library: str | None = None
@@ -144,6 +145,11 @@ class Docker:
             clock=clock,
             clock_library=library,
             user_namespace="keep-id" if _rootless(info) else "",
+            podman=podman,
+            # Podman asks for more than this machine may allow unless it is told.
+            ulimits=(("nofile", 1024), ("nproc", 4 * spec.limits.processes + 256))
+            if podman
+            else (),
         )
 
 
@@ -480,6 +486,7 @@ def _rootless(info: dict[str, Any]) -> bool:
     return any("rootless" in option for option in info.get("SecurityOptions") or ())
 
 
-def _kind(daemon: Daemon) -> str:
+def kind(daemon: Daemon) -> str:
+    """The names of what answers, in lower case: ``docker`` or ``podman`` is one of them."""
     components = daemon.version().get("Components") or ()
     return " ".join(str(part.get("Name", "")) for part in components).lower()
