@@ -124,7 +124,12 @@ def run(request: Request, engine: Engine, store: Store, progress: Progress) -> R
             progress.finished("build", record.id, "kept", record.wall_seconds)
         records, replays = _build_and_replay(builds, known, work, progress)
         comparisons = derive(
-            _compare(records, work), replays, records, request.ledger, _derivations(request)
+            _compare(records, work),
+            replays,
+            records,
+            request.ledger,
+            _derivations(request),
+            {toolchain.name: toolchain.arch for toolchain in request.toolchains},
         )
         bisections = _bisect(builds, records, comparisons, work, progress)
         planned = {

@@ -19,7 +19,9 @@ What it cannot see:
    the base system.
 4. Files of an image, by watching a copy: they have other inodes. An engine that has images watches
    the running container's own file system instead, before its command begins.
-5. More events than the kernel's queue holds (``fs.inotify.max_queued_events``), or directories
+5. In an image, what its own Python opens before it comes to the gate. A run that never comes there
+   counts as not watched.
+6. More events than the kernel's queue holds (``fs.inotify.max_queued_events``), or directories
    than watches allow. Then nothing is known, :attr:`Opened.complete` is False, and callers must
    take every file for opened. A toolchain that floods the queue gains nothing by it.
 """

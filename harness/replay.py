@@ -294,7 +294,10 @@ def key(job: Job) -> str:
     """Two jobs with the same key would do exactly the same."""
     parts: Sequence[str] = (
         repr(job.recipe),
+        # The definition too: which program a tool is, and its arguments.
+        job.replayer.toolchain.identity,
         job.replayer.environment.sha256,
+        job.replayer.environment.image or "",
         repr(job.target),
         repr(job.sources),
     )

@@ -42,6 +42,7 @@ from harness.models import Isolation
 from harness.process import POLL_SECONDS, TAIL_BYTES, Interrupted, Supervised, _Run
 
 GATE_SECONDS = 0.005  # how often to look whether the run has come to its gate
+UNWATCHED = "the run did not wait until it was watched"
 FILE_ORDER = "a container's files come in the order of its file system"
 _ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
 # Where Debian's libfaketime is, for images of another architecture than this machine's.
@@ -218,11 +219,14 @@ def _supervise(
         pid = int(daemon.state(container).get("Pid", 0))
         shim = _parent(pid, container)
         recorder = None
+        released = gate is None
         if gate is not None:
             recorder = watching.enter_context(opened.start(_roots(spec, pid, shim)))
         while not tail.ended.wait(POLL_SECONDS if gate is None else GATE_SECONDS):
-            if gate is not None and (_released(gate) or time.monotonic() - began > GRACE_SECONDS):
-                gate = None
+            if gate is not None:
+                released = _released(gate)
+                if released or time.monotonic() - began > GRACE_SECONDS:
+                    gate = None
             if _is_cancelled(this):
                 raise Interrupted
             if time.monotonic() >= deadline:
@@ -241,6 +245,8 @@ def _supervise(
         watching.close()
         if recorder is not None:
             seen = recorder.result
+            if not released:
+                seen = replace(seen, complete=False, reason=UNWATCHED)
         ended = Supervised(
             exit_code=int(state.get("ExitCode", 0)),
             output=tail.value(),
@@ -267,7 +273,7 @@ def _released(gate: Path) -> bool:
     try:
         os.close(os.open(gate, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW))
     except OSError:  # nobody waits there yet, or it is not there any more
-        return not gate.exists()
+        return False
     return True
 
 

@@ -50,8 +50,8 @@ class Watch:
         if violation is None and time.monotonic() >= self.next_scan:
             began = time.monotonic()
             violation = self.files()
-            # A tree of many files must not keep us busy: at most a fiftieth of one CPU.
-            self.next_scan = time.monotonic() + 50 * (time.monotonic() - began)
+            # A tree of many files must not keep us busy: at most a twentieth of one CPU.
+            self.next_scan = time.monotonic() + 20 * (time.monotonic() - began)
         return violation
 
     def processes(self, pid: int) -> Violation | None:

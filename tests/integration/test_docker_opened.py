@@ -10,14 +10,14 @@ import pytest
 
 from harness import opened
 from harness.engines.docker import Docker
-from harness.engines.interface import Inside
+from harness.engines.interface import Inside, RunOutcome
 from harness.store import Store
 from tests.conftest import Harness
-from tests.integration.test_docker import engine, image, place, spec
+from tests.integration.test_docker import engine, image, place, spec, third_party
 
 pytestmark = pytest.mark.integration
 
-__all__ = ["engine", "image", "place"]  # fixtures
+__all__ = ["engine", "image", "place", "third_party"]  # fixtures
 
 TRIXIE = "tvm/0.27.0.post1-trixie-x86_64"
 
@@ -57,6 +57,20 @@ def test_a_link_in_the_place_of_the_folder_leads_nowhere(
     """/bin is a link on Debian; followed from outside, it would be the host's."""
     wanted = Inside("bin", "/bin", copy)
     result = engine.run(replace(spec(engine, image, place, "print(1)"), inside=(wanted,)))
+    assert result.opened is not None
+    assert not result.opened.complete
+
+
+def test_a_run_that_does_not_wait_to_be_watched_is_no_answer(
+    engine: Docker, image: str, place: Path, copy: Path, third_party: Callable[..., str]
+) -> None:
+    """An image whose Python is something else, and never comes to the gate."""
+    dockerfile = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN ln -sf /bin/true /usr/bin/python3\n"
+    strange = third_party(image, {"Dockerfile": dockerfile})
+    wanted = Inside("share", "/usr/share", copy)
+    made = replace(spec(engine, strange, place, "print(1)"), inside=(wanted,))
+    result = engine.run(made)
+    assert result.outcome is not RunOutcome.EXITED
     assert result.opened is not None
     assert not result.opened.complete
 

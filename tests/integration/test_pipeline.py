@@ -107,6 +107,22 @@ def test_one_flipped_bit_is_found_at_its_stage_and_its_toolchain_named(
     assert {name for name, verdict in others.items() if verdict == "UNEXPLAINED"} <= downstream
 
 
+def test_one_flipped_bit_that_no_replay_notices_is_found(
+    harness: Harness, small: Callable[..., Path], evil: Path
+) -> None:
+    """In the comment that begins the optimised IR: the object follows from it all the same."""
+    done = harness(
+        "run", small("flip llvm/module.ll 0.0001"), "--input", "x=2x8", "--toolchains-dir", evil,
+        *THREE, "--json",
+    )  # fmt: skip
+    assert done.code == 1, done.err
+    assert {replay["verdict"] for replay in done.report["replays"]} == {"IDENTICAL"}
+    assert done.verdict()["first_divergence"] == "llvm"
+    assert done.verdict()["odd_ones_out"] == [EVIL]
+    assert done.stage("llvm")["comparisons"]["rebuild"] == "UNEXPLAINED"
+    assert done.stage("llvm")["comparisons"]["version"] == "UNEXPLAINED"
+
+
 def test_lying_dumper_is_caught_by_replay(
     harness: Harness, small: Callable[..., Path], evil: Path
 ) -> None:

@@ -44,6 +44,7 @@ def record(name: str, compiler: str = "tvm") -> BuildRecord:
 
 
 RECORDS = (record("a"), record("b"))
+ARCH = {"a": "x86_64", "b": "aarch64"}
 
 
 def result(stage: str, verdict: Verdict, *ids: str, **change: str | None) -> ComparisonResult:
@@ -63,7 +64,7 @@ REPLAYS = (replay("a"), replay("b"))
 
 
 def test_what_follows_from_a_proven_stage_is_explained() -> None:
-    first, second = derive((PROVEN, DIFFERS), REPLAYS, RECORDS, LEDGER, (RULE,))
+    first, second = derive((PROVEN, DIFFERS), REPLAYS, RECORDS, LEDGER, (RULE,), ARCH)
     assert first == PROVEN
     assert second.verdict is Verdict.EXPLAINED
     assert second.differences[0].explained_by == ("follows-ir",)
@@ -96,6 +97,8 @@ CASES: dict[str, dict[str, Any]] = {
             ),
         )
     },
+    "one architecture": {"arch": {"a": "x86_64", "b": "x86_64"}},
+    "an architecture that is not known": {"arch": {"a": "x86_64"}},
     "another compiler": {"records": (record("a"), record("b", "iree"))},
     "one more replay is asked for": {"rule": replace(RULE, replays=("ir → object", "else"))},
     "no rule": {"rule": None},
@@ -106,10 +109,10 @@ CASES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_everything_else_stays_a_finding(case: str) -> None:
     change: dict[str, Any] = {"first": PROVEN, "second": DIFFERS, "replays": REPLAYS}
-    change |= {"records": RECORDS, "rule": RULE, **CASES[case]}
+    change |= {"records": RECORDS, "rule": RULE, "arch": ARCH, **CASES[case]}
     comparisons = [c for c in (change["first"], change["second"]) if c is not None]
     rules = [change["rule"]] if change["rule"] else []
-    found = derive(comparisons, change["replays"], change["records"], LEDGER, rules)
+    found = derive(comparisons, change["replays"], change["records"], LEDGER, rules, change["arch"])
     assert found[-1] == change["second"]
     assert found[-1].verdict is Verdict.UNEXPLAINED
 
@@ -131,18 +134,18 @@ def test_what_is_linked_follows_only_if_all_that_is_linked_does(stages_first: bo
     replays = [*REPLAYS, linked("a"), linked("b")]
     library = result("library", Verdict.UNEXPLAINED)
     order = (DIFFERS, library) if stages_first else (library, DIFFERS)
-    found = derive((PROVEN, *order), replays, RECORDS, LEDGER, (LINK,))
+    found = derive((PROVEN, *order), replays, RECORDS, LEDGER, (LINK,), ARCH)
     assert {result.verdict for result in found} == {Verdict.EXPLAINED}
     # The weights differ, and no rule says why: so does what holds them.
     weights = ArtifactDifference("weights", "3", "4", reason="differs")
     poisoned = replace(DIFFERS, differences=(*DIFFERS.differences, weights))
-    found = derive((PROVEN, poisoned, library), replays, RECORDS, LEDGER, (LINK,))
+    found = derive((PROVEN, poisoned, library), replays, RECORDS, LEDGER, (LINK,), ARCH)
     assert [result.verdict for result in found[1:]] == [Verdict.UNEXPLAINED] * 2
     # Nobody compared what it was linked from.
-    found = derive((PROVEN, library), replays, RECORDS, LEDGER, (LINK,))
+    found = derive((PROVEN, library), replays, RECORDS, LEDGER, (LINK,), ARCH)
     assert found[1].verdict is Verdict.UNEXPLAINED
 
 
 def test_a_missing_answer_stays_missing() -> None:
     missing = ComparisonResult(DIFFERS.comparison, Verdict.INCONCLUSIVE, 0)
-    assert derive((PROVEN, missing), REPLAYS, RECORDS, LEDGER, (RULE,))[1] == missing
+    assert derive((PROVEN, missing), REPLAYS, RECORDS, LEDGER, (RULE,), ARCH)[1] == missing

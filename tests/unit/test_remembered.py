@@ -58,6 +58,19 @@ def test_another_source_tool_or_engine_is_another_replay(
         job(**{"graph/file": "1" * 64}),
         replace(job(), target=(("mcpu", "other"),)),
         replace(job(), recipe=replace(job().recipe, steps=(("{llc}", "-O1"),))),
+        # The same files, but another program of them or other arguments: another definition.
+        replace(
+            job(),
+            replayer=replace(
+                job().replayer, toolchain=replace(job().replayer.toolchain, identity="other")
+            ),
+        ),
+        replace(
+            job(),
+            replayer=replace(
+                job().replayer, environment=replace(job().replayer.environment, image="sha256:1")
+            ),
+        ),
         replace(
             job(),
             replayer=replace(
