@@ -1,0 +1,1 @@
+"""The commands, one file each: arguments, wiring, exit codes. No logic."""
