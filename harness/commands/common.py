@@ -21,7 +21,7 @@ OUT = "results"
 
 
 class Terminal(Console):
-    """Leaves a reader that has gone away to the command group. Rich would exit with 1: a finding."""
+    """Leaves a vanished reader to the command group, where rich would exit with 1: a finding."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
