@@ -33,8 +33,8 @@ rearrangement of that one text:
       that may not return; within a stretch without barriers control passes every instruction, so
       one that is undefined makes the execution undefined in whichever order they stand.
    d. *Pure* instructions (arithmetic, comparisons, casts, ``select``, ``getelementptr``, calls of
-      intrinsics that only compute) depend on their operands alone and yield poison at worst, so
-      that they may be computed at any time after their operands.
+      declared intrinsics that only compute) depend on their operands alone and yield poison at
+      worst, so that they may be computed at any time after their operands.
    e. Every value that a block gives is given there before it is used, before and after. By (2) each
       instruction has the same operands, so by induction over the new order the same values.
 

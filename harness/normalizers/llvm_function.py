@@ -115,15 +115,18 @@ NO_RESULT = {b"store", b"fence", b"br", b"ret", b"unreachable"}  # a call may ha
 
 # Intrinsics of LLVM that only compute. Its reference gives them no effect and no undefined
 # behaviour, its verifier forbids a module to define them, and its own table decides their
-# attributes. The call must be plain: no attributes, no operand bundles.
+# attributes. The call must be plain: no attributes, no operand bundles. And the text must declare
+# the name, for then it is a function's: an alias, an ifunc or a global may bear the name of an
+# intrinsic as well, and a call of it is a call of anything.
 COMPUTING = (
     b"fabs sqrt exp exp2 log log2 log10 sin cos floor ceil trunc rint nearbyint round roundeven"
     b" pow minnum maxnum minimum maximum copysign smin smax umin umax fma fmuladd"
 ).split()
+INTRINSIC = rb"@(llvm\.(?:%s)\.[a-z0-9]+)\(" % b"|".join(COMPUTING)
 COMPUTES = re.compile(
-    rb"%s%s @llvm\.(?:%s)\.[a-z0-9]+\((?:%s(?:, %s)*)?\)(?:, ![a-z]+ ![0-9]{1,9})*"
-    % (FAST, TYPE, b"|".join(COMPUTING), TYPED, TYPED)
+    rb"%s%s %s(?:%s(?:, %s)*)?\)(?:, ![a-z]+ ![0-9]{1,9})*" % (FAST, TYPE, INTRINSIC, TYPED, TYPED)
 )
+DECLARES = re.compile(rb"declare %s %s" % (TYPE, INTRINSIC))
 
 ATTACHED = rb"(?:, !(?:dbg|tbaa|prof) ![0-9]{1,9})*"
 PATTERNS = {
@@ -151,6 +154,7 @@ def read_functions(lines: list[bytes]) -> Iterator[tuple[int, int, Function]]:
 
     The lines must be what they seem (:func:`harness.normalizers.llvm_text.check_lines`).
     """
+    declared = {found[1] for found in map(DECLARES.match, lines) if found}
     position = 0
     while position < len(lines):
         if not lines[position].lstrip(b" \t").startswith(b"define"):
@@ -161,12 +165,15 @@ def read_functions(lines: list[bytes]) -> Iterator[tuple[int, int, Function]]:
             end += 1
         if end == len(lines):
             raise NotApplicable(f"line {position + 1}: a function without an end")
-        yield position, end, read_function(lines, position, end)
+        yield position, end, read_function(lines, position, end, declared)
         position = end + 1
 
 
-def read_function(lines: list[bytes], start: int, end: int) -> Function:
-    """The function from the ``define`` line ``start`` up to the ``}`` in line ``end``."""
+def read_function(lines: list[bytes], start: int, end: int, declared: set[bytes]) -> Function:
+    """The function from the ``define`` line ``start`` up to the ``}`` in line ``end``.
+
+    ``declared``: the intrinsics that only compute and are declared in the text.
+    """
     if not HEADER.fullmatch(lines[start]):
         raise NotApplicable(f"line {start + 1}: a function header of an unknown form")
     header = LOCAL.split(lines[start])
@@ -190,7 +197,7 @@ def read_function(lines: list[bytes], start: int, end: int) -> Function:
                 raise NotApplicable(f"line {number + 1}: no label after the end of a block")
             open_block = Block(None, [], [])
             blocks.append(open_block)
-        instruction = read_instruction(line, number)
+        instruction = read_instruction(line, number, declared)
         seen = open_block.instructions
         if instruction.kind is Kind.PHI and seen and seen[-1].kind is not Kind.PHI:
             raise NotApplicable(f"line {number + 1}: a phi behind something else")
@@ -202,7 +209,7 @@ def read_function(lines: list[bytes], start: int, end: int) -> Function:
     return Function(header, header[1::2], blocks)
 
 
-def read_instruction(line: bytes, number: int) -> Instruction:
+def read_instruction(line: bytes, number: int, declared: set[bytes]) -> Instruction:
     """One line of a block; ``number`` counts from 0 and only names the line in a refusal."""
     found = LINE.fullmatch(line)
     if found is None:
@@ -215,7 +222,8 @@ def read_instruction(line: bytes, number: int) -> Instruction:
         word = opcode[:20].decode()
         raise NotApplicable(f"line {number + 1}: {word!r} in a form that is not known")
     if opcode == b"call":
-        if COMPUTES.fullmatch(rest):
+        computes = COMPUTES.fullmatch(rest)
+        if computes is not None and computes[1] in declared:
             kind = Kind.PURE
     elif (result is None) != (opcode in NO_RESULT):
         raise NotApplicable(f"line {number + 1}: a result where none should be, or none")

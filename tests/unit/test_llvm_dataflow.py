@@ -51,6 +51,8 @@ def module(*body: str, attributes: str = "nounwind") -> str:
             "",
             "declare i32 @h(i32)",
             "",
+            "declare i32 @llvm.smax.i32(i32, i32)",
+            "",
             f"attributes #0 = {{ {attributes} }}",
             "",
             "!0 = !{!0}",
