@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: help setup nightly images test unit lint format lock schema bench clean
+.PHONY: help setup nightly images redteam test unit fuzz lint format lock schema bench bench-diff clean
 
 help:
 	@echo "make nightly   build the models of nightly.toml with every toolchain, compare, judge"
@@ -13,12 +13,17 @@ help:
 	@echo "make test      run all tests"
 	@echo "make setup     put the harness at $(BIN)/harness"
 	@echo "make lint      ruff and mypy      make unit   fast tests only"
-	@echo "make bench     measure the overhead of the harness"
+	@echo "make redteam   plant every attack of redteam/ and see whether it is caught (an hour)"
+	@echo "make fuzz      every parser and normalizer under atheris (FUZZ_SECONDS=20 each)"
+	@echo "make bench     measure the overhead of the harness      make bench-diff   and of harness diff"
 
 setup: $(VENV)/.runtime
 
 nightly: setup
 	$(BIN)/harness nightly
+
+redteam: setup
+	$(BIN)/harness redteam
 
 images: setup
 	$(BIN)/harness toolchains build
@@ -33,6 +38,9 @@ test: $(VENV)/.dev
 unit: $(VENV)/.dev
 	$(UNIT) -m "not slow" $(PYTEST_ARGS)
 
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m tests.fuzz.atheris_run $(FUZZ_TARGETS)
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,6 +52,9 @@ format: $(VENV)/.dev
 
 bench: setup
 	$(BIN)/python benchmarks/overhead.py
+
+bench-diff: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.diff
 
 # A published schema that no longer matches the code fails the tests; this writes it anew.
 schema: setup

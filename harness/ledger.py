@@ -20,6 +20,7 @@ from harness.errors import UsageError
 from harness.models import ComparisonKind
 from harness.normalizers import NORMALIZERS
 from harness.normalizers.interface import MAX_BYTES, Normalized, NotApplicable
+from harness.text import printable
 
 # (entry, artifact, name of the side) → its canonical form; raises NotApplicable.
 Apply = Callable[["Explanation", bytes, str], Normalized]
@@ -203,13 +204,13 @@ def load(path: Path, today: datetime.date) -> Ledger:
         raise UsageError(
             f"{path}: cannot be read: {error.strerror}", "Restore it from the repository"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        detail = str(error).splitlines()[0]
+    except (ValueError, RecursionError) as error:
+        detail = printable(str(error), 300)
         raise UsageError(f"{path}: not valid TOML: {detail}", "Correct the file") from error
 
     if unknown := sorted(document.keys() - {"explanation", "derivation"}):
         raise UsageError(
-            f"{path}: unknown key {unknown[0]!r}",
+            f"{path}: unknown key {printable(unknown[0], 80)!r}",
             "Entries are [[explanation]] and [[derivation]] tables",
         )
     tables = _tables(path, document, "explanation")
@@ -223,7 +224,9 @@ def load(path: Path, today: datetime.date) -> Ledger:
     names = [*(entry.id for entry in entries), *(entry.id for entry in derivations)]
     for name in names:
         if names.count(name) > 1:
-            raise UsageError(f"{path}: two entries have the id {name!r}", "Rename one of them")
+            raise UsageError(
+                f"{path}: two entries have the id {printable(name, 80)!r}", "Rename one of them"
+            )
     return Ledger(entries, derivations)
 
 
@@ -245,10 +248,10 @@ class Reader:
 
     def error(self, key: str, problem: str, hint: str) -> UsageError:
         name = self.table.get("id")
-        label = repr(name) if isinstance(name, str) and IDENTIFIER.fullmatch(name) else "no id"
-        return UsageError(
-            f"{self.path}: entry {self.position} ({label}): key {key!r} {problem}", hint
-        )
+        named = name if isinstance(name, str) and IDENTIFIER.fullmatch(name) else None
+        label = "no id" if named is None else repr(printable(named, 80))
+        said = f"key {printable(key, 80)!r} {printable(problem, 200)}"
+        return UsageError(f"{self.path}: entry {self.position} ({label}): {said}", hint)
 
     def check_keys(self) -> None:
         for key in self.table:

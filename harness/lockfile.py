@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import ToolchainError
+from harness.text import printable
 from harness.tomlfile import read_limited
 
 _PINNED = re.compile(
@@ -25,7 +26,7 @@ def parse_lock(path: Path) -> dict[str, tuple[str, ...]]:
     pinned: dict[str, tuple[str, ...]] = {}
     for line in _lines(path):
         match = _PINNED.fullmatch(line)
-        shown = line.split(" --hash")[0].strip()[:80]
+        shown = printable(line.split(" --hash")[0].strip(), 80)
         if not match:
             raise ToolchainError(
                 f"{path}: {shown}: neither a pinned package nor a comment",

@@ -206,7 +206,7 @@ def load(data: bytes) -> Opened | None:
         found = json.loads(data)
         paths = {str(root): tuple(map(str, names)) for root, names in found["paths"].items()}
         return Opened(paths, found["complete"] is True, str(found["reason"]))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import StoreError
 from harness.models import BuildRecord, Independence, Report
+from harness.text import printable
 
 T = TypeVar("T")
 
@@ -62,6 +63,7 @@ def _load(path: Path, adapter: TypeAdapter[T]) -> T:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the top level"
         raise StoreError(
-            f"{path} is not a record of this harness: {first['msg']} at {where}",
+            f"{path} is not a record of this harness: "
+            f"{printable(first['msg'], 300)} at {printable(where, 200)}",
             "It was damaged or written by another version; run again.",
         ) from error

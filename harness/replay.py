@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import hashlib
 import time
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from harness import opened
 from harness.build import inside, last_lines, watched
@@ -30,6 +30,8 @@ from harness.environments import Environment
 from harness.errors import StoreError, ToolchainError
 from harness.models import BuildRecord, Limits, ReplayResult, Toolchain, Verdict
 from harness.store import Store
+from harness.text import printable
+from harness.tomlfile import read_toml
 from harness.variations import control
 
 _ROOT = "/replay"
@@ -64,6 +66,9 @@ class _File:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     replay: tuple[Recipe, ...]
+
+
+_ADAPTER = TypeAdapter(_File)
 
 
 @dataclass(frozen=True)
@@ -104,19 +109,11 @@ def load_recipes(folder: Path) -> tuple[Recipe, ...]:
     path = folder / "replay.toml"
     if not path.exists():
         return ()
-    try:
-        recipes = TypeAdapter(_File).validate_python(tomllib.loads(path.read_text("utf-8"))).replay
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ToolchainError(
-            f"{path}: {where}: {first['msg']}", "See toolchains/README.md."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise ToolchainError(f"{path} cannot be read: {error}") from None
+    recipes = read_toml(path, _ADAPTER, ToolchainError).replay
     names = [recipe.name for recipe in recipes]
     if duplicates := {name for name in names if names.count(name) > 1}:
-        raise ToolchainError(f"{path}: replay {sorted(duplicates)[0]!r} is there twice")
+        name = printable(sorted(duplicates)[0], 80)
+        raise ToolchainError(f"{path}: replay {name!r} is there twice")
     return recipes
 
 
@@ -143,11 +140,15 @@ def command_lines(
                 line += [f"{root}/{tool.path}", *tool.arguments]
                 continue
             try:
+                for _, wanted, how, conversion in Formatter().parse(word):
+                    # A name and nothing else: `{in:>999999999}` would be a long word.
+                    if wanted is not None and (wanted not in values or how or conversion):
+                        raise KeyError(printable(wanted + (how or ""), 80))
                 line.append(word.format_map(values))
-            except (KeyError, ValueError, IndexError, AttributeError) as error:
+            except (KeyError, ValueError) as error:
                 raise ToolchainError(
-                    f"replay {recipe.name!r}: {word!r} asks for {error}, which {toolchain.name} "
-                    "does not have",
+                    f"replay {printable(recipe.name, 80)!r}: {printable(word, 200)!r} asks for "
+                    f"{printable(str(error), 200)}, which {toolchain.name} does not have",
                     "Name a tool of the replayer or a key of the target.",
                 ) from None
         lines.append(tuple(line))

@@ -10,6 +10,7 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import HarnessError
+from harness.text import printable
 
 T = TypeVar("T")
 
@@ -34,14 +35,15 @@ def read_toml(path: Path, kind: TypeAdapter[T], error: type[HarnessError]) -> T:
     """Read ``path`` as a ``kind``. No value is converted: a number in quotes is not a number."""
     data = read_limited(path, error)
     try:
-        values = tomllib.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as problem:
-        raise error(f"{path}: not valid TOML: {problem}", "correct the file") from None
-    try:
         # By way of JSON: there strict mode takes lists for tuples and tables for dataclasses.
-        return kind.validate_json(json.dumps(values), strict=True)
+        values = json.dumps(tomllib.loads(data.decode("utf-8")))
     except TypeError:
         raise error(f"{path}: a date or time has no place here", "put it in quotes") from None
+    except (ValueError, RecursionError) as problem:  # not only TOMLDecodeError: huge numbers, too
+        detail = printable(str(problem), 300)
+        raise error(f"{path}: not valid TOML: {detail}", "correct the file") from None
+    try:
+        return kind.validate_json(values, strict=True)
     except ValidationError as problem:
         raise error(*_first(path, problem)) from None
 
@@ -49,10 +51,10 @@ def read_toml(path: Path, kind: TypeAdapter[T], error: type[HarnessError]) -> T:
 def _first(path: Path, problem: ValidationError) -> tuple[str, str]:
     """(what, hint) for the first thing that is wrong."""
     first = problem.errors(include_url=False, include_input=False)[0]
-    key = ".".join(str(part) for part in first["loc"])
+    key = printable(".".join(str(part) for part in first["loc"]), 200)
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{path}: {key}: unknown key", "remove it, or correct its spelling"
     if first["type"].startswith("missing"):
         return f"{path}: {key}: missing key", "add it"
-    message = first["msg"].removeprefix("Value error, ")
+    message = printable(first["msg"].removeprefix("Value error, "), 300)
     return f"{path}: {key}: {message[:1].lower()}{message[1:]}", "correct the value"

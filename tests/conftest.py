@@ -15,11 +15,17 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from hypothesis import settings
 from onnx import TensorProto, helper, numpy_helper
 
 ROOT = Path(__file__).resolve().parent.parent
 CLEAN = ("tvm/0.27.0.post1-pypi-x86_64", "tvm/0.27.0-pypi-x86_64", "tvm/0.26.0-pypi-x86_64")
 EVIL = "tvm/0.27.0-evil-x86_64"
+
+# The same examples in every run, so that a failure is of this change. In depth: many, and others.
+settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
+settings.register_profile("deep", max_examples=5000, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
