@@ -97,8 +97,8 @@ def prepare(
             f"{toolchain.name}: is for {toolchain.arch}, and this machine is {platform.machine()}",
             "run it on such a machine, or choose another toolchain",
         )
-    folder = (cache or cache_folder()).absolute() / "environments"
-    place = folder / _key(toolchain)
+    place = _place(toolchain, cache)
+    folder = place.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / f"{place.name}.lock")
@@ -130,8 +130,14 @@ def verify(toolchain: Definition, *, cache: Path | None = None) -> Environment |
 
     Raises ToolchainError if it was made and is no longer what it was.
     """
-    place = (cache or cache_folder()) / "environments" / _key(toolchain)
+    place = _place(toolchain, cache)
     return _verified(toolchain, place) if (place / _LISTING).exists() else None
+
+
+def discard(toolchain: Definition, *, cache: Path | None = None) -> None:
+    """Remove the environment of a toolchain of the red team. No other is touched."""
+    if toolchain.redteam:
+        shutil.rmtree(_place(toolchain, cache), ignore_errors=True)
 
 
 def files_of(environment: Environment) -> dict[str, tuple[str, int]]:
@@ -148,6 +154,12 @@ def files_of(environment: Environment) -> dict[str, tuple[str, int]]:
         raise ToolchainError(
             f"{place} cannot be read or is damaged", "run: harness toolchains prepare --force"
         ) from None
+
+
+def _place(toolchain: Definition, cache: Path | None) -> Path:
+    """Where its environment lies. Compromised toolchains are kept apart from all others."""
+    kind = "redteam" if toolchain.redteam else "environments"
+    return (cache or cache_folder()).absolute() / kind / _key(toolchain)
 
 
 def _key(toolchain: Definition) -> str:
@@ -176,7 +188,13 @@ def _make(
             say(f"{toolchain.name}: installing its packages")
             root.mkdir()
             lock = Path(toolchain.lock)
-            install(lock, root, error=ToolchainError, subject=toolchain.name)
+            install(
+                lock,
+                root,
+                error=ToolchainError,
+                subject=toolchain.name,
+                sources=toolchain.sources,
+            )
             _drop_launchers(root)
             say(f"{toolchain.name}: compiling its Python files")
             _compile(toolchain, root, root)

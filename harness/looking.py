@@ -28,12 +28,16 @@ FINDINGS = (Verdict.UNEXPLAINED, Verdict.NONDETERMINISTIC)
 
 @dataclass(frozen=True)
 class Looked:
-    """One artifact of two builds. ``same``: by its bytes, or by those after ``rules``."""
+    """One artifact of two builds. ``same``: by its bytes, or by those after ``rules``.
+
+    ``sides``: the files that were looked into, where no rule changed them.
+    """
 
     name: str  # stage/artifact
     same: bool
     examined: Examined
     rules: tuple[str, ...] = ()  # ids of the ledger's entries that both sides went through
+    sides: tuple[Path, Path] | None = None
 
 
 def details(report: Report, store: Store) -> dict[str, Examined]:
@@ -111,12 +115,14 @@ def _look(
         return Looked(name, False, Examined("data", (part,)))
     if one == other:
         return Looked(name, True, Examined("data", ()))
-    paths = [store.verified(digest) for digest in (one, other)]
+    paths = store.verified(one), store.verified(other)
     if rules is None or max(path.stat().st_size for path in paths) > MAX_BYTES:
-        return Looked(name, False, examine(paths[0], paths[1], bounds))
+        return Looked(name, False, examine(paths[0], paths[1], bounds), sides=paths)
     used, data = _normalized([path.read_bytes() for path in paths], sides, place[0], rules)
     if data[0] == data[1]:
         return Looked(name, True, Examined("data", ()), used)
+    if not used:
+        return Looked(name, False, examine(paths[0], paths[1], bounds), sides=paths)
     with tempfile.TemporaryDirectory() as folder:
         for number, side in enumerate(data):
             Path(folder, str(number)).write_bytes(side)

@@ -1,4 +1,4 @@
-"""The one place that asks pip: hash-checked wheels only, nothing built, no code of theirs run.
+"""The one place that asks pip: hash-checked files only, nothing built, no code of theirs run.
 
 pip is the harness's own, and reads the user's own configuration: index, mirror, proxy and
 certificates are theirs to choose, since every file is checked against a locked hash anyway.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -49,13 +50,33 @@ def cache_folder() -> Path:
     return platformdirs.user_cache_path("ml-compiler-harness", appauthor=False)
 
 
-def install(lock: Path, target: Path, *, error: type[HarnessError], subject: str) -> None:
+def install(
+    lock: Path,
+    target: Path,
+    *,
+    error: type[HarnessError],
+    subject: str,
+    sources: Sequence[str] = (),
+) -> None:
     """Install what ``lock`` pins into the directory ``target``, uncompiled.
 
+    ``sources``: packages of plain Python that are published without a wheel. They are unpacked by
+    :mod:`harness.unpacked`; nothing of theirs runs.
     ``subject`` begins the line of the ``error`` that is raised when this fails.
     """
     command = ["install", *_SAFELY, "--no-compile", "--target", str(target), "-r", str(lock)]
-    _pip(command, target.parent, error, subject)
+    if not sources:
+        _pip(command, target.parent, error, subject)
+        return
+    # No cache: a wheel that somebody else built would be taken, and ours would be left to others.
+    command += ["--no-binary", ",".join(sources), "--no-build-isolation", "--use-pep517"]
+    command += ["--no-cache-dir"]
+    with tempfile.TemporaryDirectory(prefix="backend-", dir=target.parent) as folder:
+        backend = Path(folder, "setuptools")
+        backend.mkdir()
+        (backend / "__init__.py").touch()
+        shutil.copyfile(Path(__file__).with_name("unpacked.py"), backend / "build_meta.py")
+        _pip(command, target.parent, error, subject, {"PYTHONPATH": folder})
 
 
 def download(
@@ -121,16 +142,23 @@ def pip_environment(outer: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _pip(arguments: list[str], folder: Path, error: type[HarnessError], subject: str) -> None:
-    """Run pip. It unpacks within ``folder``, which is on the disk where the result belongs.
+def _pip(
+    arguments: list[str],
+    folder: Path,
+    error: type[HarnessError],
+    subject: str,
+    more: Mapping[str, str] | None = None,
+) -> None:
+    """Run pip, with ``more`` in its environment.
 
+    It unpacks within ``folder``, which is on the disk where the result belongs.
     -P: nothing in the working directory shadows pip. The directory itself stays the user's, since
     settings may hold paths relative to it.
     """
     with tempfile.TemporaryDirectory(prefix="pip-", dir=folder) as scratch:
         done = run(
             [sys.executable, "-P", "-m", "pip", *arguments],
-            env=pip_environment(os.environ) | {"TMPDIR": scratch},
+            env={**pip_environment(os.environ), "TMPDIR": scratch, **(more or {})},
             timeout=TIMEOUT_SECONDS,
             tail_bytes=_OUTPUT_BYTES,
         )
@@ -148,7 +176,9 @@ _NETWORK = re.compile(
     r"Retrying \(Retry|Max retries exceeded|NewConnectionError|Connection refused|ProxyError"
     r"|Name or service not known|name resolution|Network is unreachable|timed out|SSLError"
 )
-_MISMATCH = re.compile(r"^ +(?P<package>[^\s=]+(?:==[^\s;]+)?)[^\n]*:\n +Expected", re.MULTILINE)
+_MISMATCH = re.compile(
+    r"^ ++(?P<package>[^\s=:;]++(?:==[^\s:;]++)?)[^\n]*:\n +Expected", re.MULTILINE
+)
 _GOT = re.compile(r"^ +Got +(?P<got>[0-9a-f]+)$", re.MULTILINE)
 _NOT_FOUND = re.compile(r"No matching distribution found for (?P<package>[^\s;]+)")
 _NONE_OFFERED = re.compile(r"\(from versions: none\)")
@@ -158,8 +188,9 @@ def distil(output: str) -> tuple[str, str]:
     """(what happened, what to do), one line each, out of pip's whole output."""
     if "DO NOT MATCH THE HASHES" in output:
         package, got = _MISMATCH.search(output), _GOT.search(output)
-        what = f"{package['package'] if package else 'a package'} does not match its locked hash"
-        return what + (f": got sha256 {got['got']}" if got else ""), (
+        named = printable(package["package"], 200) if package else "a package"
+        what = f"{named} does not match its locked hash"
+        return what + (f": got sha256 {got['got'][:64]}" if got else ""), (
             "do not use that file; find out who changed it, and lock it anew only if that was meant"
         )
     if re.search(r"No space left on device|Disk quota exceeded|Errno 28", output):
@@ -171,14 +202,14 @@ def distil(output: str) -> tuple[str, str]:
         return "this Python has no pip", f"run {sys.executable} -m ensurepip"
     missing = _NOT_FOUND.search(output)
     if _NETWORK.search(output) and (not missing or _NONE_OFFERED.search(output)):
-        package_name = missing["package"] if missing else "a package"
+        package_name = printable(missing["package"], 200) if missing else "a package"
         return f"{package_name} cannot be fetched: the package index does not answer", (
             "check the network, or point pip at a mirror or a folder of wheels"
             " (PIP_INDEX_URL, PIP_FIND_LINKS)"
         )
     if missing:
         here = f"Python {sys.version_info[0]}.{sys.version_info[1]} on {platform.machine()}"
-        return f"no wheel of {missing['package']} for {here}", (
+        return f"no wheel of {printable(missing['package'], 200)} for {here}", (
             "use a Python and a machine that it was published for, or another version"
         )
     lines = [line.strip() for line in output.splitlines() if line.strip()]

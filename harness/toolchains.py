@@ -36,6 +36,7 @@ BASES = {
 _STEM = re.compile(
     r"(?P<version>[0-9][0-9A-Za-z.+_]*)-(?P<publisher>[a-z0-9][a-z0-9-]*)-(?P<arch>[a-z0-9_]+)"
 )
+_PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # also no option of pip's
 # Least and greatest value of each limit.
 _RANGES = {
     "wall_seconds": (1, 7 * 86400),
@@ -58,6 +59,7 @@ class Definition(Toolchain):
     recipe: str = ""
     prepare: str | None = None
     keep: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()  # packages without a wheel
     overlay: str | None = None
     base: Definition | None = None
 
@@ -77,12 +79,14 @@ class _File:
     driver: str | None = None
     prepare: str | None = None
     keep: tuple[str, ...] | None = None
+    sources: tuple[str, ...] | None = None
     base: str | None = None
     overlay: str | None = None
     target: dict[str, str] = field(default_factory=dict)
     tools: dict[str, Tool] = field(default_factory=dict)
     limits: Limits | None = None
     image: Image | None = None
+    redteam: str | None = None
 
 
 _ADAPTER = TypeAdapter(_File)
@@ -124,9 +128,10 @@ def find(toolchains: Mapping[str, _Found], name: str) -> _Found:
     )
 
 
-def requirements_of(path: Path) -> tuple[str, ...]:
-    """The top-level pins that a TOML file keeps; empty for an overlay."""
-    return read_toml(path, _ADAPTER, ToolchainError).requirements or ()
+def requirements_of(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The top-level pins that a TOML file keeps, none for an overlay; and its ``sources``."""
+    file = read_toml(path, _ADAPTER, ToolchainError)
+    return file.requirements or (), file.sources or ()
 
 
 def overlay_files(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -169,6 +174,8 @@ def _clean(name: str, path: Path, file: _File) -> Definition:
     for key in required:
         if not getattr(file, key):
             raise ToolchainError(f"{path}: {key}: missing key", "add it")
+    if file.redteam is not None:
+        raise ToolchainError(f"{path}: redteam: needs a base and an overlay", "remove the key")
     if file.overlay is not None:
         raise ToolchainError(
             f"{path}: overlay: needs a base", "name the toolchain that it starts from"
@@ -187,13 +194,21 @@ def _clean(name: str, path: Path, file: _File) -> Definition:
             raise ToolchainError(
                 f"{path}: keep: {pattern!r} leaves the environment", "use a path below its root"
             )
-    recipe = _digest(
-        {
-            "lock": _sha256(lock) if lock else None,
-            "prepare": _sha256(prepare) if prepare else None,
-            "keep": file.keep,
-        }
-    )
+    for source in file.sources or ():
+        if not _PACKAGE.fullmatch(source):
+            raise ToolchainError(
+                f"{path}: sources: {source!r} is no name of a package", "write only the name"
+            )
+    if file.sources and image is not None and image.dockerfile:
+        raise ToolchainError(f"{path}: sources: an image is made from wheels", "remove the key")
+    content: dict[str, object] = {
+        "lock": _sha256(lock) if lock else None,
+        "prepare": _sha256(prepare) if prepare else None,
+        "keep": file.keep,
+    }
+    if file.sources:
+        content["sources"] = file.sources
+    recipe = _digest(content)
     definition = Definition(
         name=name,
         compiler=path.parent.name,
@@ -212,12 +227,13 @@ def _clean(name: str, path: Path, file: _File) -> Definition:
         recipe=recipe,
         prepare=str(prepare) if prepare else None,
         keep=file.keep or (),
+        sources=file.sources or (),
     )
     return _identified(definition)
 
 
 def _overlaid(name: str, path: Path, file: _File, base: Definition) -> Definition:
-    for key in ("requirements", "lock", "prepare", "keep", "image"):
+    for key in ("requirements", "lock", "prepare", "keep", "sources", "image"):
         if getattr(file, key) is not None:
             raise ToolchainError(f"{path}: {key}: comes from the base", "remove the key")
     stem = _stem(path)
@@ -259,6 +275,7 @@ def _overlaid(name: str, path: Path, file: _File, base: Definition) -> Definitio
         recipe=recipe,
         overlay=str(overlay) if overlay else None,
         base=base,
+        redteam=file.redteam or "",
     )
     return _identified(definition)
 
@@ -306,6 +323,8 @@ def _identified(item: Definition) -> Definition:
         "tools": {name: asdict(tool) for name, tool in item.tools.items()},
         "limits": asdict(item.limits),
     }
+    if item.redteam:
+        content["redteam"] = item.redteam
     if item.image is not None:
         dockerfile = item.image.dockerfile
         content["image"] = {

@@ -27,7 +27,7 @@ TIMEOUT_SECONDS = 600
 
 def lock(definition: Path, uv: str) -> None:
     """Write the lock of one TOML file. An overlay has none: its base's counts."""
-    requirements = requirements_of(definition)
+    requirements, sources = requirements_of(definition)
     if not requirements:
         return
     target = definition.parent / f"{definition.name.removesuffix('.toml')}.lock"
@@ -37,6 +37,7 @@ def lock(definition: Path, uv: str) -> None:
         command = [uv, "pip", "compile", "--quiet", "--no-header", "--no-annotate"]
         command += ["--universal", "--python-version", LOWEST_PYTHON]
         command += ["--generate-hashes", "--only-binary", ":all:"]
+        command += [part for name in sources for part in ("--no-binary", name)]
         command += ["--output-file", "new.lock", "requirements.in"]
         done = run(command, env=dict(os.environ), cwd=work, timeout=TIMEOUT_SECONDS)
         if done.timed_out or done.exit_code:

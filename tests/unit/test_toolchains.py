@@ -96,6 +96,14 @@ def test_all_keys(tmp_path: Path) -> None:
     assert found.limits == Limits(wall_seconds=5)
 
 
+def test_sources_are_part_of_what_is_installed(tmp_path: Path) -> None:
+    plant(tmp_path, HEAD + PINS)
+    plain = only(tmp_path)
+    plant(tmp_path, HEAD + PINS + 'sources = ["demo"]\n')
+    assert only(tmp_path).sources == ("demo",)
+    assert only(tmp_path).recipe != plain.recipe
+
+
 def test_driver_beside_the_file_is_the_driver(tmp_path: Path) -> None:
     plant(tmp_path, HEAD + PINS + TARGET)
     assert only(tmp_path).driver is None
@@ -167,6 +175,10 @@ MISTAKES = {
     ),
     "lock escapes": (HEAD + PINS + 'lock = "../x.lock"\n', "lock: '../x.lock' leaves the folder"),
     "driver escapes": (HEAD + PINS + 'driver = "/x.py"\n', "driver: '/x.py' leaves the folder"),
+    "sources is an option": (
+        HEAD + PINS + 'sources = ["demo", "--index-url=x"]\n',
+        "sources: '--index-url=x' is no name of a package",
+    ),
     "keep escapes": (
         HEAD + PINS + 'keep = ["a", "../x"]\n',
         "keep: '../x' leaves the environment",
@@ -354,6 +366,7 @@ def test_overlay_in_another_directory(tmp_path: Path) -> None:
 OVERLAY_MISTAKES = {
     "lock": ('lock = "x.lock"\n', "lock: comes from the base"),
     "keep": ('keep = ["x"]\n', "keep: comes from the base"),
+    "sources": ('sources = ["x"]\n', "sources: comes from the base"),
     "requirements": ("requirements = []\n", "requirements: comes from the base"),
     "version": ('version = "2.0"\n', "version: '2.0', but the file name says '1.0'"),
     "publisher": ('publisher = "x"\n', "publisher: 'x', but the file name says 'redteam'"),
