@@ -7,10 +7,10 @@ import struct
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from itertools import chain
 
 from harness.comparators.elf_relocations import Relocation, Relocations
 from harness.comparators.elf_tables import (
-    MAX_NAME,
     MAX_SYMBOLS,
     SHF_ALLOC,
     SHT_REL,
@@ -21,8 +21,8 @@ from harness.comparators.elf_tables import (
     ElfTables,
     Section,
     Symbol,
+    name_text,
 )
-from harness.text import printable
 
 
 class ElfFile(ElfTables):
@@ -115,6 +115,24 @@ class ElfFile(ElfTables):
         return [address for address, _ in pairs], [one for _, one in pairs]
 
     @cached_property
+    def labels(self) -> dict[int, str]:
+        """What to call the function or constant at an address instead of by its name."""
+        return {}
+
+    @cached_property
+    def shared(self) -> frozenset[bytes]:
+        """Names of several functions or constants."""
+        seen: set[bytes] = set()
+        again: set[bytes] = set()
+        for one in chain(self.functions, self.objects):
+            (again if one.name in seen else seen).add(one.name)
+        return frozenset(again - {b""})
+
+    @cached_property
+    def _printed(self) -> dict[bytes, str]:
+        return {}
+
+    @cached_property
     def _loaded(self) -> tuple[list[int], list[Section]]:
         found = [s for s in self.sections if s.flags & SHF_ALLOC and s.address]
         found = [] if self.relocatable else sorted(found, key=lambda section: section.address)
@@ -125,8 +143,11 @@ class ElfFile(ElfTables):
         addresses, symbols = self._landmarks
         at = bisect.bisect_right(addresses, address) - 1
         if at >= 0 and (beyond := address - addresses[at]) < symbols[at].size:
-            name = rename.get(symbols[at].name, symbols[at].name)
-            return printable(name, MAX_NAME) + (f"+0x{beyond:x}" if beyond else "")
+            label = self.labels.get(addresses[at])
+            if label is None:
+                name = rename.get(symbols[at].name, symbols[at].name)
+                label = self._printed.get(name) or self._printed.setdefault(name, name_text(name))
+            return label + (f"+0x{beyond:x}" if beyond else "")
         starts, sections = self._loaded
         at = bisect.bisect_right(starts, address) - 1
         if at >= 0 and address - starts[at] < sections[at].declared[4]:
@@ -162,5 +183,12 @@ class ElfFile(ElfTables):
     def address(self, one: Symbol) -> int:
         return self.sections[one.section].address + one.offset
 
+    def file_offset(self, one: Symbol) -> int:
+        return self.sections[one.section].offset + one.offset
+
     def code(self, one: Symbol) -> bytes:
-        return self.blob.read(self.sections[one.section].offset + one.offset, one.size)
+        """All of it: ask for the size before."""
+        return self.blob.read(self.file_offset(one), one.size)
+
+    def code_digest(self, one: Symbol) -> bytes:
+        return self.blob.digest(self.file_offset(one), one.size)

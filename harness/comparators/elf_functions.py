@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from harness.comparators.elf_code import MAX_CODE_BYTES, Disassembler
+from harness.comparators.elf_code import MAX_CODE_BYTES, Disassembler, Instruction
 from harness.comparators.elf_file import ElfFile
+from harness.comparators.elf_filler import compare_filler
 from harness.comparators.elf_look import ADDRESSES_SHARE, Look
-from harness.comparators.elf_pairing import matched
-from harness.comparators.elf_tables import MAX_NAME, Section, Symbol, section_name
+from harness.comparators.elf_pairing import label_shared, matched
+from harness.comparators.elf_suspects import rarest_first
+from harness.comparators.elf_tables import Section, Symbol, name_text, section_name
 from harness.comparators.elf_text import text_diff
 from harness.comparators.elf_twins import Twins
 from harness.comparators.interface import Part, Status
+from harness.comparators.tensor import around, differences_of, equal_from_start
 from harness.comparators.text import differing_part
-from harness.text import printable
 
 MOST_UNKNOWN = 20  # functions that are listed though there was no time to look into them
+LONG = 2**25  # bytes of code that take some seconds to decode
 DATA_PLACE = re.compile(r"(\.[A-Za-z_][\w.]*)\+0x[0-9a-f]+")
 
 
@@ -36,6 +40,7 @@ class Functions:
         self.left, self.right = look.left, look.right
         self.twins = Twins(look, pairs, differing)
         self.rename: dict[bytes, bytes] = {}  # the right side's names → the left side's
+        self.renamed: list[tuple[Symbol, Symbol]] = []
         self.loose: list[Part] = []  # added, removed and renamed
         self.a, self.b = Disassembler(look.left), Disassembler(look.right)
 
@@ -58,8 +63,13 @@ class Functions:
         differing = [pair for pair in pairs if not self.twins.equal(*pair)]
         self.look.same += len(pairs) - len(differing)
         self.leftovers(lost, fresh)
+        if differing:
+            label_shared(self.left, self.right, [*pairs, *self.renamed])
         self.changed(differing)
-        self.between(mine, theirs)
+        for number in sorted(self.twins.touched):
+            s, t = self.twins.pairs[number]
+            if s.is_code and t.is_code:
+                compare_filler(self.look, s, mine, t, theirs)
 
     def leftovers(self, lost: list[Symbol], fresh: list[Symbol]) -> None:
         """Functions without a partner by name: the same code under another name, or new."""
@@ -78,6 +88,7 @@ class Functions:
             other = twins.pop(0)
             taken.add(other)
             self.rename[other.name] = one.name
+            self.renamed.append((one, other))
             new_name = shown(self.right, other)
             found.append(
                 Part("function", name, Status.RENAMED, one.size, other.size, new_name=new_name)
@@ -91,12 +102,11 @@ class Functions:
 
     def content(self, elf: ElfFile, engine: Disassembler, one: Symbol) -> tuple[int, bytes]:
         """What a function is, wherever it lies: its instructions, or its bytes."""
-        code = elf.code(one)
         late = time.monotonic() > self.look.start + self.look.bounds.seconds / 2
-        if engine.engine is None or len(code) > MAX_CODE_BYTES or late:
+        if engine.engine is None or one.size > MAX_CODE_BYTES or late:
             entries = repr([entry[1:] for entry in elf.relocated(one)]).encode()
-            return one.size, hashlib.sha256(code + entries).digest()
-        text = "\n".join(engine.text(one, code, {}))
+            return one.size, hashlib.sha256(elf.code_digest(one) + entries).digest()
+        text = "\n".join(engine.text(one, elf.code(one), {}))
         return one.size, hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
     def changed(self, differing: list[tuple[Symbol, Symbol]]) -> None:
@@ -107,9 +117,10 @@ class Functions:
         unknown: list[tuple[Symbol, Symbol]] = []
         moved = 0
         until = look.start + look.bounds.seconds * ADDRESSES_SHARE
-        for one, other in differing:
-            if one.size != other.size:
-                continue
+        alike = [pair for pair in differing if pair[0].size == pair[1].size]
+        if sum(one.size for one, _ in alike) > LONG:
+            alike = rarest_first(look, alike, look.start + (until - look.start) / 3)
+        for one, other in alike:
             if len(differing) > 1 and time.monotonic() > until:
                 unknown.append((one, other))
                 continue
@@ -150,16 +161,13 @@ class Functions:
         if self.left.machine != self.right.machine:
             return "code"
         codes = self.left.code(one), self.right.code(other)
-        rows = self.a.instructions(codes[0]), self.b.instructions(codes[1])
         if self.left.relocatable or self.right.relocatable or codes[0] == codes[1]:
-            same_code = codes[0] == codes[1]
-            text = self.a.text(one, codes[0], {}, rows[0]) if same_code else []
-            same = same_code and text == self.b.text(other, codes[1], self.rename, rows[1])
-            return "moved" if same else "code"
-        if len(rows[0]) != len(rows[1]):
-            return "code"
-        unequal = [(x, y) for x, y in zip(*rows, strict=True) if x != y]
-        if any(x[:3] != y[:3] for x, y in unequal) or not unequal:
+            if codes[0] != codes[1]:
+                return "code"
+            texts = self.a.text(one, codes[0], {}), self.b.text(other, codes[1], self.rename)
+            return "moved" if texts[0] == texts[1] else "code"
+        unequal = self.unequal(*codes)
+        if not unequal or any(x[:3] != y[:3] or x == y for x, y in unequal):
             return "code"  # bytes that differ without a trace in the text are no mere address
         texts = (
             self.a.text(one, codes[0], {}, [x for x, _ in unequal]),
@@ -169,6 +177,34 @@ class Functions:
             return "moved"
         masked = [[DATA_PLACE.sub(r"\1+…", line) for line in text] for text in texts]
         return "places" if masked[0] == masked[1] else "code"
+
+    def unequal(self, left: bytes, right: bytes) -> list[tuple[Instruction, Instruction]]:
+        """The instructions of equally long code whose bytes differ; none if they are not aligned.
+
+        Only one side is decoded as a whole. What follows an instruction plays no part in what it
+        is, so one of the same bytes is the same as long as all before it begin at the same places.
+        """
+        starts = self.a.starts(left)
+        if not starts:  # not all of it is code: what follows plays a part in what is
+            rows, others = self.a.instructions(left), self.b.instructions(right)
+            if [row[:2] for row in rows] != [row[:2] for row in others]:
+                return []
+            spans = [slice(row[0], row[0] + row[1]) for row in rows]
+            pairs = zip(rows, others, spans, strict=True)
+            return [(x, y) for x, y, span in pairs if left[span] != right[span]]
+        found: list[tuple[Instruction, Instruction]] = []
+        done = 0
+        for start, end in differences_of(left, right, most=len(left)).runs:
+            at = bisect.bisect_right(starts, max(start, done)) - 1
+            while done < end:
+                offset, done = starts[at], starts[at + 1]
+                here = self.a.instructions(left[offset:done], offset)
+                there = self.b.instructions(right[offset:done], offset)
+                if len(there) != 1 or there[0][2] == ".byte":
+                    return []
+                found.append((here[0], there[0]))
+                at += 1
+        return found
 
     def part(self, one: Symbol, other: Symbol) -> Part:
         name = shown(self.left, one)
@@ -185,12 +221,16 @@ class Functions:
         if time.monotonic() > look.deadline:
             look.cut = True
             return (), "not disassembled: the time was up"
-        codes = self.left.code(one), self.right.code(other)
+        sizes = one.size, other.size
         where = f"in {section_name(self.left, one.section)}"
-        if self.a.engine is None or self.b.engine is None or max(map(len, codes)) > MAX_CODE_BYTES:
+        if self.a.engine is None or self.b.engine is None or max(sizes) > MAX_CODE_BYTES:
             why = "too long" if self.a.engine and self.b.engine else "an unknown machine"
-            found = differing_part(*codes, max_lines=look.bounds.lines)
-            return found.lines, f"{where}; not disassembled: {why}"
+            i, j = self.left.file_offset(one), self.right.file_offset(other)
+            blobs = self.left.blob, self.right.blob
+            first = equal_from_start(blobs[0], i, blobs[1], j, min(sizes))
+            lines = around(blobs[0], i, blobs[1], j, sizes, first).lines(look.bounds.lines)
+            return lines, f"{where}; not disassembled: {why}"
+        codes = self.left.code(one), self.right.code(other)
         rows = self.a.instructions(codes[0]), self.b.instructions(codes[1])
         texts = (
             self.a.text(one, codes[0], {}, rows[0]),
@@ -202,47 +242,8 @@ class Functions:
             return differing_part(*codes, max_lines=look.bounds.lines).lines, f"{where}; {note}"
         return lines, where
 
-    def between(self, mine: Sequence[Symbol], theirs: Sequence[Symbol]) -> None:
-        """Code that belongs to no function: filler, or something hidden there."""
-        for section in sorted(self.twins.touched):
-            s, t = self.twins.pairs[section]
-            if not (s.is_code and t.is_code):
-                continue
-            a, b = outside(mine, s), outside(theirs, t)
-            left = b"".join(self.left.blob.read(s.offset + i, j - i) for i, j in a)
-            right = b"".join(self.right.blob.read(t.offset + i, j - i) for i, j in b)
-            if left == right:
-                continue
-            note = "bytes of code that belong to no function, put together"
-            lines = differing_part(left, right, max_lines=self.look.bounds.lines).lines
-            self.look.rest.append(
-                Part(
-                    "filler",
-                    f"{s.key} (between functions)",
-                    Status.CHANGED,
-                    len(left),
-                    len(right),
-                    lines,
-                    note=note,
-                )
-            )
-
 
 def shown(elf: ElfFile, one: Symbol) -> str:
     if one.name:
-        return printable(one.name, MAX_NAME)
+        return name_text(one.name)
     return f"(no name) {section_name(elf, one.section)}+0x{one.offset:x}"
-
-
-def outside(functions: Iterable[Symbol], section: Section) -> list[tuple[int, int]]:
-    """The (start, end) within the section that no function covers."""
-    found = []
-    done = 0
-    for one in functions:  # by place
-        if one.section == section.number:
-            if one.offset > done:
-                found.append((done, one.offset))
-            done = max(done, one.offset + one.size)
-    if done < section.size:
-        found.append((done, section.size))
-    return found

@@ -12,7 +12,7 @@ from harness.comparators.elf_text import (
     text_diff,
 )
 from harness.comparators.interface import Part, Status
-from harness.comparators.tensor import Blob, around, differences, equal
+from harness.comparators.tensor import Blob, around, equal, equal_from_start
 
 
 def compare_headers(look: Look) -> None:
@@ -50,11 +50,7 @@ def compare_gaps(look: Look) -> None:
             look.cut = True
             return
         status = Status.CHANGED if i and j else Status.REMOVED if i else Status.ADDED
-        size = min(a, b)
-        found = differences(
-            look.left.blob, start[0], look.right.blob, start[1], size, look.deadline
-        )
-        first = found.first if found.runs else size
+        first = equal_from_start(look.left.blob, start[0], look.right.blob, start[1], min(a, b))
         where = "left" if i else "right"
         zeros = is_zero(look.left.blob, start[0], a) and is_zero(look.right.blob, start[1], b)
         place = f"at 0x{(i or j or (0,))[0]:x} of the {where} file"

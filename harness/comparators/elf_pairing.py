@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from harness.comparators.elf_file import ElfFile
 from harness.comparators.elf_look import ADDRESSES_SHARE, Look
-from harness.comparators.elf_tables import Symbol
+from harness.comparators.elf_tables import Symbol, name_text
 
 MAX_ALIGNED = 1_000  # functions without names that are aligned by their sizes
 
@@ -37,9 +37,9 @@ def matched(
         rest = []
         codes: defaultdict[bytes, list[Symbol]] = defaultdict(list)
         for other in group:
-            codes[hashlib.sha256(look.right.code(other)).digest()].append(other)
+            codes[look.right.code_digest(other)].append(other)
         for one in ones:
-            twins = codes[hashlib.sha256(look.left.code(one)).digest()] if group else []
+            twins = codes[look.left.code_digest(one)] if group else []
             if twins:
                 pairs.append((one, twins.pop(0)))
             else:
@@ -89,3 +89,42 @@ def align(
         lost += mine[i + common : i2]
         fresh += theirs[j + common : j2]
     return pairs, lost, fresh
+
+
+def label_shared(left: ElfFile, right: ElfFile, pairs: Sequence[tuple[Symbol, Symbol]]) -> None:
+    """Adds the place to a name that several functions or constants share.
+
+    Otherwise a call of one of them would look like a call of another. What is paired gets the same
+    label on both sides, constants by their order.
+    """
+    names = left.shared | right.shared
+    if not names:
+        return
+    labels = left.labels, right.labels
+    for side, elf in enumerate((left, right)):
+        for one in (*elf.functions, *elf.objects):
+            if one.name in names:
+                where = f"{name_text(one.name)} at 0x{elf.address(one):x}"
+                labels[side][elf.address(one)] = f"{where}{' on the right' * side}"
+    for one, other in (*pairs, *shared_constants(left, right, names)):
+        if one.name in names or other.name in names:
+            label = labels[0].get(left.address(one)) or name_text(one.name)
+            labels[1][right.address(other)] = label
+
+
+def shared_constants(
+    left: ElfFile, right: ElfFile, names: frozenset[bytes]
+) -> list[tuple[Symbol, Symbol]]:
+    groups: list[defaultdict[bytes, list[Symbol]]] = []
+    for elf in (left, right):
+        groups.append(defaultdict(list))
+        for one in elf.objects:
+            if one.name in names:
+                groups[-1][one.name].append(one)
+    mine, theirs = groups
+    return [
+        pair
+        for name, ones in mine.items()
+        if len(ones) == len(theirs[name])
+        for pair in zip(ones, theirs[name], strict=True)
+    ]

@@ -12,7 +12,6 @@ from elftools.elf import enums
 
 from harness.comparators.elf_tables import (
     EM_ARM,
-    MAX_NAME,
     SHT_DYNSYM,
     SHT_RELA,
     SHT_SYMTAB,
@@ -20,8 +19,8 @@ from harness.comparators.elf_tables import (
     ElfTables,
     Section,
     Symbol,
+    name_text,
 )
-from harness.text import printable
 
 
 def names_of(table: Mapping[str, object]) -> dict[int, str]:
@@ -107,7 +106,7 @@ class Relocations:
         section = self.elf.linked(symbol.section)
         if symbol.kind == STT_SECTION and section:
             return section.key
-        return printable(symbol.name, MAX_NAME)
+        return name_text(symbol.name)
 
     def text(self, entry: Relocation) -> str:
         return f"{relocation_name(self.elf.machine, entry.kind)} {pointed(entry)}"

@@ -30,7 +30,7 @@ from harness.comparators.elf_text import (
     text_diff,
 )
 from harness.comparators.interface import Part, Status
-from harness.comparators.tensor import around, differences, equal, in_words
+from harness.comparators.tensor import around, differences, equal, equal_from_start, in_words
 
 
 def matched_sections(
@@ -97,10 +97,7 @@ def compare_section(look: Look, s: Section, t: Section) -> None:
         look.cut |= not found.complete
     else:
         size = min(s.size, t.size)
-        found = differences(
-            look.left.blob, s.offset, look.right.blob, t.offset, size, look.deadline
-        )
-        first = found.first if found.runs else size
+        first = equal_from_start(look.left.blob, s.offset, look.right.blob, t.offset, size)
         note += f"{s.size:,} → {t.size:,} bytes, first difference at 0x{first:x}"
     if s.kind == SHT_NOBITS:
         note = f"{s.declared[4]:,} → {t.declared[4]:,} bytes of zeros"

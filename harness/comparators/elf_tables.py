@@ -6,6 +6,7 @@ takes 20 µs a symbol, and the files have hundreds of thousands.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 from harness.comparators.interface import NotThisFormatError
 from harness.comparators.tensor import Blob
-from harness.text import printable
+from harness.text import MARK, printable
 
 MAX_SECTIONS = 100_000
 MAX_TABLE_BYTES = 64 * 2**20  # of one symbol, string or relocation table
@@ -197,6 +198,14 @@ class ElfTables:
                 raw = self.content(section)
                 return struct.unpack(f"{self.order}{len(raw) // 4}I", raw[: len(raw) // 4 * 4])
         return ()
+
+
+def name_text(name: bytes) -> str:
+    """Safe to print. A long name has a digest, so that no two look alike up to 4,096 bytes."""
+    text = printable(name, MAX_NAME)
+    if text.endswith(MARK):
+        text = f"{text}#{hashlib.sha256(name).hexdigest()[:16]}"
+    return text
 
 
 def string_at(text: bytes, start: int) -> bytes:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from harness.comparators.interface import Bounds, Examined, NotThisFormatError, Part, Status
-from harness.comparators.text import differing_part
+from harness.comparators.text import common_prefix, differing_part
 
 BLOCK = 2**20  # bytes read at once
 MOST_RUNS = 4096  # runs of differing bytes whose places are kept
@@ -79,6 +79,16 @@ def equal(left: Blob, i: int, right: Blob, j: int, size: int) -> bool:
     return all(a == b for a, b in pairs)
 
 
+def equal_from_start(left: Blob, i: int, right: Blob, j: int, size: int) -> int:
+    """How many bytes from ``i`` and ``j`` on are the same; at most ``size``."""
+    done = 0
+    for a, b in zip(left.blocks(i, size), right.blocks(j, size), strict=True):
+        if a != b:
+            return done + common_prefix(a, 0, b, 0)
+        done += len(a)
+    return done
+
+
 @dataclass(frozen=True)
 class Differences:
     """Which bytes of two equally long pieces differ.
@@ -123,12 +133,12 @@ def differences(
     return Differences(count, tuple(runs), listed)
 
 
-def differences_of(a: bytes, b: bytes) -> Differences:
-    """The same for two equally long pieces in memory."""
+def differences_of(a: bytes, b: bytes, most: int = MOST_RUNS) -> Differences:
+    """The same for two equally long pieces in memory. most: runs whose places are kept."""
     changed = exclusive_or(a, b)
     runs: list[tuple[int, int]] = []
     for found in re.finditer(rb"[^\0]+", changed):
-        if len(runs) == MOST_RUNS:
+        if len(runs) == most:
             return Differences(len(changed) - changed.count(0), tuple(runs), listed=False)
         runs.append(found.span())
     return Differences(len(changed) - changed.count(0), tuple(runs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,9 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic_core import _pydantic_core
 
+from harness.comparators import elf_filler, elf_functions
 from harness.comparators.elf import Elf
+from harness.comparators.elf_file import ElfFile
+from harness.comparators.elf_look import Look
+from harness.comparators.elf_suspects import rarest_first
 from harness.comparators.interface import Bounds, Examined, NotThisFormatError, Part, Status
-from harness.comparators.tensor import BLOCK, Tensor
+from harness.comparators.tensor import BLOCK, Blob, Tensor
 
 BOUNDS = Bounds(parts=50, lines=40, seconds=10)
 RET = b"\xc3"
@@ -256,6 +261,83 @@ def test_functions_that_share_a_name_are_paired_by_content(tmp_path: Path) -> No
     assert set(named(compared(tmp_path, left, right), "function")) == {"(places)"}
 
 
+def calling(names: tuple[str, str], shift: bytes, target: int, more: bytes = RET) -> Program:
+    """``last`` calls one of the first two functions, the one at ``target``, from behind ``mid``."""
+    mid = NOPS + shift
+    distance = target - (32 + len(mid) + 5)
+    last = b"\xe8" + struct.pack("<i", distance) + more
+    functions = (
+        Function(names[0], ADD), Function(names[1], ADD2), Function("mid", mid),
+        Function("last", last),
+    )  # fmt: skip
+    return replace(LINKED, functions=functions)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("s", "s"), ("n" * 170 + "a", "n" * 170 + "b"), ("n" * 170 + "a", "n" * 170 + "a")],
+    ids=["one name", "long names", "one long name"],
+)
+def test_a_call_of_another_function_that_looks_alike(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    left = calling(names, b"", 0)
+    moved = named(compared(tmp_path, left, calling(names, RET * 32, 0)), "function")
+    assert set(moved) == {"mid", "(addresses only)", "(places)"}
+    other = named(compared(tmp_path, left, calling(names, RET * 32, 16)), "function")
+    assert set(other) == {"mid", "last", "(places)"}
+    minus, plus = (line for line in other["last"].lines if line[0] in "+-")
+    assert minus[1:] != plus[1:]
+    assert minus.startswith(f"-call {names[0][:100]}")
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "what"),
+    [
+        (b"\x89\xd8\xc3", b"\x89\xd8\xc3", "(addresses only)"),
+        (b"\x89\xd8\xc3", b"\x8b\xc3\xc3", "last"),  # mov eax, ebx in two encodings
+        (b"\x06\xc3", b"\x06\xc3", "(addresses only)"),  # no instruction
+        (b"\x06\xc3", b"\x07\xc3", "last"),
+        (b"\xc5\x06\xc3", b"\xc5\xf8\x77", "last"),  # no instruction | vzeroupper
+    ],
+)
+def test_code_that_moved_and_changed_is_changed(
+    tmp_path: Path, here: bytes, there: bytes, what: str
+) -> None:
+    left, right = calling(("f", "g"), b"", 0, here), calling(("f", "g"), RET * 32, 0, there)
+    found = named(compared(tmp_path, left, right), "function")
+    assert set(found) == {"mid", "(places)", what}
+
+
+def test_what_changed_as_no_other_did_is_looked_into_first(tmp_path: Path) -> None:
+    def functions(step: int, odd: int) -> tuple[Function, ...]:
+        return tuple(
+            Function(f"f{n}", b"\xb8" + struct.pack("<I", n * 77 + step + (n == odd)) + RET)
+            for n in range(20)
+        )
+
+    sides = [
+        write(replace(LINKED, functions=functions(step, odd))) for step, odd in ((0, -1), (48, 13))
+    ]
+    for name, content in zip("ab", sides, strict=True):
+        (tmp_path / name).write_bytes(content)
+    with Blob(tmp_path / "a") as a, Blob(tmp_path / "b") as b:
+        look = Look(ElfFile(a), ElfFile(b), BOUNDS)
+        pairs = list(zip(look.left.functions, look.right.functions, strict=True))
+        order = [one.name.decode() for one, _ in rarest_first(look, pairs, time.monotonic() + 60)]
+    assert order == ["f13", *(f"f{n}" for n in range(20) if n != 13)]
+
+
+def test_constants_that_share_a_name_are_all_compared(tmp_path: Path) -> None:
+    sides = [
+        write(replace(LINKED, constants=(("t", first), ("u", b"second" * 4))))
+        for first in (bytes(64), bytes(63) + b"\1")
+    ]
+    left, right = (side.replace(b"\0t\0u\0", b"\0t\0t\0") for side in sides)
+    found = examine(tmp_path, left, right)
+    assert named(found, "constant")["t"].left_size == 64
+
+
 def test_added_and_removed_functions(tmp_path: Path) -> None:
     right = replace(LINKED, functions=(Function("f", ADD), Function("new", b"\x31\xc0" + RET)))
     found = named(compared(tmp_path, LINKED, right), "function")
@@ -316,6 +398,21 @@ def test_filler_between_functions_and_data_behind_the_end(tmp_path: Path) -> Non
     gap = named(found, "gap")["after the section headers"]
     assert (gap.status, gap.right_size) == (Status.ADDED, 7)
     assert not named(found, "function")
+
+
+def test_long_code_is_compared_without_being_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(elf_filler, "WHOLE", 1)
+    monkeypatch.setattr(elf_functions, "MAX_CODE_BYTES", 3)
+    right = replace(LINKED, functions=(Function("f", ADD2), Function("g", NOPS)), filler=0x90)
+    found = compared(tmp_path, LINKED, right)
+    (filler,) = named(found, "filler").values()
+    assert (filler.left_size, filler.right_size) == (12, 12)
+    part = named(found, "function")["f"]
+    assert part.note == "in .text; not disassembled: too long"
+    assert [line[0] for line in part.lines] == ["@", "-", "+"]
+    assert compared(tmp_path, LINKED, LINKED).parts == ()
 
 
 def test_the_makers_and_the_build_id(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from harness.comparators import examine as module
-from harness.comparators.examine import equal, examine, examine_folders
+from harness.comparators.examine import equal, examine, examine_folders, glance
 from harness.comparators.interface import Bounds, Examined, Part, Status
 from harness.comparators.llvm_ir import LlvmIr
 from harness.differences import as_json, lines_of
@@ -322,7 +322,7 @@ def test_without_time_every_differing_file_is_still_named(tmp_path: Path) -> Non
     a, b = tree(tmp_path / "a", x=b"1", y=b"2"), tree(tmp_path / "b", x=b"1", y=b"3")
     found = examine_folders(a, b, Bounds(seconds=0))
     assert list(found) == [".", "y"]
-    assert found["y"].notes == ("not looked into: out of time",)
+    assert found["y"].notes == ("not looked into: not asked for",)
 
 
 def test_files_beyond_the_limit_are_not_taken_for_equal(tmp_path: Path) -> None:
@@ -380,3 +380,14 @@ def test_a_part_that_is_not_safe_is_made_so() -> None:
 def test_onnx_files_are_what_the_sample_says() -> None:
     """The sample must not pass by being something else."""
     assert onnx.load_model_from_string(model(1.0)).graph.node[0].op_type == "Add"
+
+
+def test_a_glance_says_only_whether_they_are_the_same(tmp_path: Path) -> None:
+    a, b = tree(tmp_path / "a", x=b"1", y=b"2"), tree(tmp_path / "b", x=b"1", y=b"3")
+    assert all(equal(one) for one in glance(a / "x", b / "x").values())
+    (found,) = glance(a / "y", b / "y").values()
+    assert not equal(found)
+    assert [part.status for part in found.parts] == [Status.CHANGED]
+    assert [name for name, one in glance(a, b).items() if not equal(one)] == ["y"]
+    with pytest.raises(UsageError, match="cannot be read"):
+        glance(a / "x", a / "none")
