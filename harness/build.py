@@ -13,6 +13,7 @@ import platform
 import re
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,12 +34,14 @@ from harness.text import printable
 
 CONTRACT = 1
 UNSUPPORTED_EXIT = 3
+PASSES = "passes"  # below the output folder; no stage can be called so where it was asked for
 MAX_MANIFEST_BYTES = 4 * 2**20
 _STAGE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}\Z")
 _NAME = re.compile(
     r"[A-Za-z0-9_+][A-Za-z0-9._+-]{0,127}(/[A-Za-z0-9_+][A-Za-z0-9._+-]{0,127}){0,3}\Z"
 )
 _LAST_LINES = 8
+_CLOCK_STEP = 0.05  # seconds: a file's time is that of the kernel's last tick
 
 
 @dataclass(frozen=True)
@@ -85,15 +88,22 @@ class MalformedOutputError(Exception):
 
 
 def run_build(
-    build: Build, installed: Installed, engine: Engine, store: Store, scratch: Path
+    build: Build,
+    installed: Installed,
+    engine: Engine,
+    store: Store,
+    scratch: Path,
+    passes: Path | None = None,
 ) -> tuple[BuildRecord, bytes]:
     """Run one build; return its record and the tail of what it printed.
 
     ``scratch`` is an empty private folder; the caller removes it. The model is placed there from
-    the store, verified. Raises EngineError when the engine itself cannot run anything.
+    the store, verified. ``passes``: the driver is asked for what it has after every pass, and that
+    is moved there, unread. Raises EngineError when the engine itself cannot run anything.
     """
-    spec = _spec(build, installed, engine, store, scratch)
+    spec = _spec(build, installed, engine, store, scratch, passes is not None)
     with opened.start(_watched(installed)) as recorder:
+        began = time.time()
         result = engine.run(spec)
     seen = recorder.result
     if spec.inside:
@@ -112,14 +122,18 @@ def run_build(
     outcome, detail = _judge_run(result, spec.limits)
     stages: tuple[str, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
+    ends: dict[str, float] = {}
     if outcome is Outcome.BUILT:
         try:
+            if passes is not None:
+                _set_apart(spec.out / PASSES, passes)
             manifest = read_manifest(spec.out, build, spec.limits)
             stages = tuple(stage.name for stage in manifest.stages)
+            ends = stage_ends(manifest, spec.out, began, time.time())
             artifacts = tuple(_collect(manifest, spec.out, store))
         except MalformedOutputError as error:
             outcome, detail = Outcome.MALFORMED, str(error)
-            stages, artifacts = (), ()
+            stages, artifacts, ends = (), (), {}
     record = BuildRecord(
         id=build.id,
         model=build.model.name,
@@ -145,6 +159,7 @@ def run_build(
         observed=result.observed,
         not_applied=result.not_applied,
         opened=store.add_bytes(opened.dump(seen)),
+        stage_ends=ends,
     )
     return record, result.output
 
@@ -196,8 +211,23 @@ def _cpu_model() -> str:
     return "unknown"
 
 
+def _set_apart(source: Path, target: Path) -> None:
+    """Move what is no artifact; a link is moved itself."""
+    try:
+        source.rename(target)
+    except FileNotFoundError:
+        raise MalformedOutputError(f"left no {source.name}, although it was asked for") from None
+    except OSError as error:
+        raise MalformedOutputError(f"{source.name} cannot be moved: {error.strerror}") from None
+
+
 def _spec(
-    build: Build, installed: Installed, engine: Engine, store: Store, scratch: Path
+    build: Build,
+    installed: Installed,
+    engine: Engine,
+    store: Store,
+    scratch: Path,
+    passes: bool = False,
 ) -> RunSpec:
     root = build.variation.build_path
     model_folder = scratch / "model"
@@ -235,6 +265,7 @@ def _spec(
                 "target": build.toolchain.target,
                 "out": engine.visible(out, f"{root}/out"),
                 "tools": tools,
+                **({"passes": True} if passes else {}),
             },
             indent=1,
         ),
@@ -380,6 +411,24 @@ def _files(out: Path, limits: Limits) -> Iterator[str]:
                 else:
                     kind = "link" if stat.S_ISLNK(found.st_mode) else "special file"
                     raise MalformedOutputError(f"{printable(name, 200)} is a {kind}, not a file")
+
+
+def stage_ends(manifest: Manifest, out: Path, began: float, ended: float) -> dict[str, float]:
+    """Seconds from ``began`` to the newest change of each stage's files, as the kernel noted it.
+
+    ``began`` and ``ended`` are Unix times of this machine. A varied clock does not change what the
+    kernel notes, but a program can set the time of its files: a time outside the run is left out,
+    one within it may still be untrue.
+    """
+    found = {}
+    for stage in manifest.stages:
+        try:
+            newest = max(os.lstat(out / stage.name / name).st_mtime for name in stage.artifacts)
+        except OSError:
+            continue
+        if began - _CLOCK_STEP <= newest <= ended + _CLOCK_STEP:
+            found[stage.name] = round(max(newest - began, 0.0), 3)
+    return found
 
 
 def _collect(manifest: Manifest, out: Path, store: Store) -> Iterator[Artifact]:

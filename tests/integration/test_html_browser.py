@@ -25,6 +25,7 @@ from harness.models import (
     Report,
     Verdict,
 )
+from harness.reports.difference import difference_page
 from harness.reports.html import HtmlReporter
 from harness.variations import control, draw
 from harness.verdict import judge_model
@@ -145,6 +146,9 @@ def finding(words: str = "") -> tuple[Report, dict[str, Examined]]:
         record(ODD, draw(1), model=models[1], outcome=Outcome.FAILED, detail=detail),
         isolation=Isolation.NONE,
     )
+    builds = [
+        replace(b, stage_ends={s: float(n) for n, s in enumerate(b.stages, 1)}) for b in builds
+    ]
     part = Part(
         "function", f"fused_add{words}", Status.CHANGED, 20, 24,
         ("@@ 3 @@", " entry:", "-  call @safe()", f"+  call @other(){words}", "   ret"),
@@ -249,6 +253,77 @@ def test_drill_down_by_keyboard(page: Browser) -> None:
     page.keys(Keys.ENTER)
     page.wait("document.activeElement.parentElement.open")
     assert page.shown(".columns .diff") == 2
+    page.quiet()
+
+
+def test_times_are_drawn(page: Browser) -> None:
+    lines = page.all("#timings details[open] .line")
+    assert len(lines) == 6
+    boxes = page.js(
+        "return [...arguments[0].querySelectorAll('rect')].map((r) => r.getBoundingClientRect())"
+        ".map((r) => [r.left, r.width])",
+        lines[0],
+    )
+    assert len(boxes) == len(STAGES)
+    # One beside the other, each as long as its stage.
+    assert all(width == pytest.approx(boxes[0][1], 0.02) for _, width in boxes)
+    assert [left for left, _ in boxes] == sorted({left for left, _ in boxes})
+    assert "tensor-ir" in page.js("return arguments[0].textContent", lines[0])
+    bars = page.js("return [...document.querySelectorAll('#timings .time .bar')].map("
+                   "(bar) => bar.getBoundingClientRect().width)")  # fmt: skip
+    assert len(bars) == 6 * (len(STAGES) + 1)
+    assert max(bars) == pytest.approx(100, 0.01)
+    page.one(".contents a[href='#timings']").click()
+    page.wait("Math.abs(document.querySelector('#timings').getBoundingClientRect().top) < 120")
+    page.quiet()
+
+
+def difference(driver: Any, folder: Path, words: str = "") -> Browser:
+    lines = ("@@ 1 @@", " same", "-a = add b c", "+a new line", "+a = add b d" + words,
+             "+" + "long " * 70, " end")  # fmt: skip
+    parts = (
+        Part("function", f"one{words}", Status.CHANGED, 1, 2, lines, note=words),
+        Part("function", f"two{words}", Status.CHANGED, 1, 2, ("-x", "+y")),
+    )
+    found = {f"file{words}": Examined("text", parts, notes=(words,) if words else ())}
+    path = folder / "difference.html"
+    command = ["harness", "diff", f"left{words}", f"right{words}"]
+    path.write_text(
+        difference_page(f"left{words}", f"right{words}", found, False, command), "utf-8"
+    )
+    return Browser(driver, path)
+
+
+def test_a_difference_stands_side_by_side(driver: Any, tmp_path: Path) -> None:
+    page = difference(driver, tmp_path)
+    assert "DIFFERENT" in page.one("h1").text
+    rows = page.js(
+        "return [...document.querySelectorAll('.columns .diff')].map((side) =>"
+        " [...side.children].map((line) => [line.textContent, line.getBoundingClientRect().top]))"
+    )
+    words = [[text.strip() for text, _ in side] for side in rows]
+    assert words[0] == ["@@ 1 @@", "same", "", "-a = add b c", "", "end"]
+    assert words[1][2:4] == ["+a new line", "+a = add b d"]
+    # Also where a line on one side takes several.
+    assert [top for _, top in rows[0]] == [top for _, top in rows[1]]
+    assert rows[0][5][1] - rows[0][4][1] > 1.9 * (rows[0][1][1] - rows[0][0][1])
+    marked = page.js(
+        "return [...document.querySelectorAll('.columns mark')].map(m => m.textContent)"
+    )
+    assert marked == ["c", "d"]
+    page.search("two", "1 of 2 shown")
+    assert page.shown(".part") == 1
+    page.keys("\ue00c")
+    page.screen(360)
+    assert page.js("return document.documentElement.scrollWidth") <= 360
+    page.quiet()
+
+
+def test_hostile_text_in_a_difference_does_nothing(driver: Any, tmp_path: Path) -> None:
+    page = difference(driver, tmp_path, EVIL)
+    page.one("#open-all").click()
+    assert "<script>alert(1)</script>" in page.one("main").text
+    assert page.all("img") == []
     page.quiet()
 
 
@@ -482,7 +557,8 @@ def many() -> Report:
         ids = [build.id for build in own]
         verdicts.append(judge_model(model, ids, own, compared, [], Policy()))
     command = tuple(f"--bind /some/longer/path/number/{n}" for n in range(100))
-    builds = [replace(build, command=command) for build in builds]
+    ends = {stage: float(n) for n, stage in enumerate(STAGES, 1)}
+    builds = [replace(build, command=command, stage_ends=ends) for build in builds]
     replays = [replayed(build) for build in builds]
     what = report(builds, results, replays, verdicts=tuple(verdicts))
     return replace(what, models=tuple(models), toolchains=tuple(map(toolchain, toolchains)))

@@ -18,6 +18,7 @@ from harness.build import (
     _files,
     last_lines,
     read_manifest,
+    stage_ends,
 )
 from harness.models import Artifact, Limits
 from harness.plan import Build
@@ -59,6 +60,23 @@ def refused(out: Path, limits: Limits = LIMITS) -> str:
     assert words.isprintable()
     assert len(words) < 500
     return words
+
+
+def test_the_times_of_stages_are_those_of_their_newest_files(out: Path) -> None:
+    found = read_manifest(out, BUILD, LIMITS)
+    for name, at in (
+        ("graph/module.py", 1001.5),
+        ("object/lib0.o", 1004),
+        ("object/deep/er/file.o", 3),
+    ):
+        os.utime(out / name, (at, at))
+    assert stage_ends(found, out, 1000, 1005) == {"graph": 1.5, "object": 4.0}
+    # A time outside the run was set by a program; the kernel's may be a tick too early.
+    assert stage_ends(found, out, 1000, 1003) == {"graph": 1.5}
+    assert stage_ends(found, out, 1002, 1005) == {"object": 2.0}
+    assert stage_ends(found, out, 1001.51, 1005) == {"graph": 0.0, "object": 2.49}
+    os.utime(out / "graph/module.py", ns=(0, 2**62))
+    assert stage_ends(found, out, 1000, 1005) == {"object": 4.0}
 
 
 def test_whole_output_is_taken(out: Path, tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from harness.comparators.interface import Examined, Part, Status
+from harness.constants import Key, Summary
 from harness.models import (
+    Account,
     ArtifactDifference,
     Bisection,
     ComparisonKind,
@@ -21,8 +23,10 @@ from harness.models import (
     Independence,
     IndependentStage,
     Isolation,
+    LeftOver,
     Origin,
     Outcome,
+    Policy,
     Report,
     SharedPair,
     Variation,
@@ -32,22 +36,24 @@ from harness.reports.html import HtmlReporter
 from harness.reports.page import limits
 from harness.reports.page.limits import MAX_LINES, MAX_PARTS, MAX_SECTION
 from harness.reports.page.parts import marked
+from harness.reports.page.timings import REST, spans, typical
 from harness.text import printable
+from harness.verdict import judge_model
 from tests.unit.samples import MODEL, agreeing, names, record, replayed, report, sha, twice
 
 THREE = names(3)
-VOID = {"meta", "input", "rect", "br"}
+VOID = {"meta", "input", "br"}
 # What may be on the page at all. Nothing here loads, embeds or submits anything.
 ELEMENTS = {
     *VOID, "html", "head", "title", "style", "body", "script", "header", "nav", "main", "section",
     "h1", "h2", "h3", "h4", "h5", "p", "span", "strong", "small", "code", "kbd", "a", "ul", "li",
     "dl", "dt", "dd", "div", "table", "thead", "tbody", "tr", "th", "td", "details", "summary",
-    "button", "label", "output", "svg", "del", "ins", "mark",
+    "button", "label", "output", "svg", "rect", "text", "del", "ins", "mark",
 }  # fmt: skip
 ATTRIBUTES = {
     "charset", "http-equiv", "content", "name", "lang", "id", "class", "href", "title", "type",
     "placeholder", "autocomplete", "spellcheck", "checked", "open", "scope", "role", "tabindex",
-    "width", "height", "viewbox", "data-bad", "data-left", "data-right",
+    "width", "height", "viewbox", "x", "y", "data-bad", "data-left", "data-right", "data-row",
 }  # fmt: skip
 
 
@@ -122,6 +128,19 @@ def diverging() -> Report:
     return report(records, results, [replayed(records[0])])
 
 
+def timed(what: Report) -> Report:
+    """Each build wrote its stages one second after the other."""
+    builds = tuple(
+        replace(
+            build,
+            stage_ends={stage: float(at) for at, stage in enumerate(build.stages, 1)},
+            wall_seconds=len(build.stages) + 0.5,
+        )
+        for build in what.builds
+    )
+    return replace(what, builds=builds)
+
+
 def key(what: Report) -> str:
     result = next(r for r in what.comparisons if r.differences)
     side = result.comparison
@@ -136,8 +155,8 @@ def test_every_verdict_comes_first_and_in_words(verdict: Verdict) -> None:
     assert text.index(verdict.value) < text.index("Models and stages")
     ids = [attributes["id"] for name, attributes in page.elements if name == "section"]
     assert ids == [
-        "matrix", "findings", "replays", "independence", "builds", "artifacts", "toolchains",
-        "policy", "notes", "explained",
+        "matrix", "findings", "replays", "accounting", "independence", "timings", "constants",
+        "builds", "artifacts", "toolchains", "policy", "notes", "explained",
     ]  # fmt: skip
     stop = verdict in (Verdict.NONDETERMINISTIC, Verdict.UNEXPLAINED)
     assert ("do not release" in text) == stop
@@ -278,6 +297,104 @@ def test_the_mark_is_around_what_differs(old: str, new: str, parts: tuple[str, s
     assert marked(old, new) == parts
 
 
+def test_times_per_stage_are_a_chart_and_a_table() -> None:
+    what = timed(diverging())
+    slow = replace(what.builds[0], stage_ends={"object": 4.0, "graph": 9.0}, wall_seconds=9.0)
+    what = replace(what, builds=(slow, *what.builds[1:]))
+    page = rendered(what)
+    text = page.text[page.text.index("Time per stage") :]
+    assert "seconds per stage, medians of 6 builds by 3 toolchains" in text
+    # Of the first toolchain, graph took 5 s in one build (after the object) and 1 s in the other.
+    assert text.index("object 2.50 s 1.00 s 1.00 s") < text.index("graph 3.00 s 1.00 s 1.00 s")
+    assert "after the last stage 0.25 s 0.50 s 0.50 s" in text
+    assert "stages written" in text
+    widths = [a["width"] for name, a in page.elements if name == "svg" and "x" in a]
+    assert sum(float((width or "").rstrip("%")) for width in widths[:3]) == pytest.approx(100, 0.01)
+
+
+def test_a_run_without_times_says_so() -> None:
+    text = rendered(diverging()).text
+    assert "No build of this run recorded when its stages were written." in text
+    assert "No build of this run left a stage named constants." in text
+
+
+def test_spans_follow_the_order_in_which_files_were_written() -> None:
+    build = replace(record(), stage_ends={"graph": 1.0, "object": 0.25}, wall_seconds=0.5)
+    assert spans(build) == {"object": 0.25, "graph": 0.75, REST: 0.0}
+    assert typical([]) == {}
+
+
+def accounted(words: str = "") -> Report:
+    """The first toolchain has something left over, the second could not be read, the third is
+    wholly asked for."""
+    extra = LeftOver("object", f"function f{words}", f"a compare{words}", ("x", f"f{words}", "y"))
+    accounts = [
+        Account("decisions", "m", f"m/{name}/control", name, "object", 10, 10 - number)
+        for number, name in enumerate(THREE)
+    ]
+    accounts[0] = replace(accounts[0], left_over=(extra,))
+    accounts[1] = replace(accounts[1], unknown=(f"no reader for this{words}",))
+    records = twice(*THREE)
+    comparisons = agreeing(records)
+    verdict = judge_model(MODEL, [r.id for r in records], records, comparisons, [], Policy(),
+                          accounts=accounts)  # fmt: skip
+    return replace(report(records, comparisons, verdicts=(verdict,)), accounts=tuple(accounts))
+
+
+@pytest.mark.parametrize("words", ["", "<script>alert(1)</script>\u202e"])
+def test_what_the_model_does_not_ask_for_is_a_finding_with_its_path(words: str) -> None:
+    said = printable(words, 100)
+    text = rendered(accounted(words)).text
+    assert text.index("UNACCOUNTED") < text.index("Models and stages")
+    assert "left over: decisions" in text
+    finding = text[text.index("Findings (1)") : text.index("Replays")]
+    assert "accounting of decisions: UNACCOUNTED" in finding
+    assert f"function f{said}: a compare{said} path: x → f{said} → y" in finding
+    assert "what is left over was only not understoodnot seen" in finding
+    assert f"--toolchain {THREE[0]} --engine sandbox --repeat 1" in finding
+    assert "--keep" in finding
+    section = text[text.index("Accounting (3)") :]
+    assert "1 of 3 wholly asked for, 3 distinct" in section
+    assert f"could not be read:no reader for this{said}" in section
+    assert "8 of 10" in section
+
+
+def with_constants() -> tuple[Report, dict[Key, Summary]]:
+    """Two toolchains agree in one constant, not in the other; one has a third."""
+    one, two = THREE[:2]
+    files = {"constants/0.bin": b"same", "constants/1.bin": b"mine", "constants/index.json": b"[]"}
+    other = {**files, "constants/1.bin": b"theirs!", "constants/2.bin": b"mine"}
+    builds = [record(one, artifacts=files), record(two, artifacts=other)]
+    known = Summary("float32 2x600", 1200, 1000, ("0.5", "1"), "-1", "1", "0.25", 100, 3, (1, 0, 7))
+    return report(builds, agreeing(builds)), {("m", "0.bin", sha(b"same")): known}
+
+
+def test_constants_say_who_disagrees() -> None:
+    what, known = with_constants()
+    page = rendered(what, constants=known)
+    text = page.text[page.text.index("The raw bytes of each tensor") :]
+    text = text[: text.index("Builds (")]
+    assert "3 constants, 15 bytes, 2 not the same in all builds" in text
+    assert text.index("1.bin") < text.index("2.bin") < text.index("0.bin")
+    assert f"version 1 of 2: {THREE[0]}; the same bytes are also 2.bin" in text
+    assert f"version 2 of 2: {THREE[1]}" in text
+    assert f"not in all builds: {THREE[1]}" in text
+    numbers = "-1 … 1, mean 0.25, 10% zero, 3 not finite, of the first 1,000 of 1,200"
+    assert "float32 2x600" in text
+    assert numbers in text
+    assert "all 2 builds" in text
+    bars = [a["height"] for name, a in page.elements if name == "rect" and a.get("y")]
+    assert bars == ["2.9", "20.0"]
+    spoilt = {place: spoiled(summary, "<b>") for place, summary in known.items()}
+    assert "<b>" in rendered(what, constants=spoilt).text
+
+
+def test_many_constants_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_CONSTANTS", 2)
+    what, known = with_constants()
+    assert "… and 1 more, smaller: see the artifacts below" in rendered(what, constants=known).text
+
+
 def independence() -> Independence:
     """Two toolchains of one publisher."""
     parts = tuple(
@@ -404,7 +521,7 @@ def test_hostile_text_is_text(change: Callable[[Report, str], Report], words: st
     what = replace(diverging(), notes=("note",), host={"cpu": "x"})
     bisection = Bisection("m", THREE[0], "object", ("umask",), 7, "detail")
     failed = record("tvm/9-p-x86_64", outcome=Outcome.FAILED, detail="words")
-    what = replace(what, bisections=(bisection,), builds=(*what.builds, failed))
+    what = replace(what, bisections=(bisection,), builds=(*timed(what).builds, failed))
     part = Part("kind", "name", Status.CHANGED, 1, 2, ("-a", "+b", "@x", " c"), "new", "note")
     looked = Examined("format", (part,), notes=("note",))
     plain = rendered(what, details={key(what): looked})

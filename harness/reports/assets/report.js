@@ -24,16 +24,17 @@ function filter() {
   if (items === null) collect();
   const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
   const some = words.length > 0;
+  const only = onlyBad !== null && onlyBad.checked;
   for (const details of openedBySearch) details.open = false;
   openedBySearch.clear();
   let shown = 0;
   for (const item of items) {
-    const fits = words.every((word) => item.text.includes(word)) && (item.bad || !onlyBad.checked);
+    const fits = words.every((word) => item.text.includes(word)) && (item.bad || !only);
     item.element.hidden = !fits;
     if (fits) shown += 1;
-    if (fits && (some || onlyBad.checked)) openAbove(item.element, openedBySearch);
+    if (fits && (some || only)) openAbove(item.element, openedBySearch);
   }
-  count.textContent = some || onlyBad.checked ? `${shown} of ${items.length} shown` : "";
+  count.textContent = some || only ? `${shown} of ${items.length} shown` : "";
 }
 
 function openAbove(element, opened) {
@@ -50,7 +51,7 @@ search.addEventListener("input", () => {
   clearTimeout(waiting);
   waiting = setTimeout(filter, 120);
 });
-onlyBad.addEventListener("change", filter);
+if (onlyBad) onlyBad.addEventListener("change", filter);
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -141,18 +142,27 @@ function split(diff) {
     while (sides[1].children.length < sides[0].children.length) sides[1].append(blank());
   };
   let last = "";
+  let start = 0; // the row with which a run of changes begins
+  // A line goes into its row of the run, where it has one.
+  const place = (column, line) => {
+    const row = start + Number(line.dataset.row || 0);
+    while (column.children.length < row) column.append(blank());
+    column.append(line.cloneNode(true));
+  };
   for (const line of diff.children) {
     const kind = line.tagName;
     // A new run of changes begins where an old line follows a new one, or where both agree.
-    if (kind === "SPAN" || (kind === "DEL" && last === "INS")) fill();
-    if (kind !== "INS") sides[0].append(line.cloneNode(true));
-    if (kind !== "DEL") sides[1].append(line.cloneNode(true));
+    if (kind === "SPAN" || (kind === "DEL" && last === "INS") || last === "SPAN") {
+      fill();
+      start = sides[0].children.length;
+    }
+    if (kind !== "INS") place(sides[0], line);
+    if (kind !== "DEL") place(sides[1], line);
     last = kind;
   }
   fill();
-  for (const [from, to] of [sides, [sides[1], sides[0]]]) {
-    from.addEventListener("scroll", () => { to.scrollLeft = from.scrollLeft; });
-  }
+  // Both share the rows of one grid, so that a line which wraps keeps beside its other side.
+  for (const side of sides) side.parentElement.style.gridRow = `1 / span ${side.children.length + 1}`;
   diff.before(columns);
 }
 

@@ -81,6 +81,10 @@ def _build(
         ("engine", f"{build.engine}, isolation: {build.isolation.value}"),
         ("left", f"{len(build.artifacts)} artifacts of {len(build.stages)} stages"),
     ]
+    if build.stage_ends:
+        ends = list(build.stage_ends.items())[: limits.MAX_STAGES]
+        written = "; ".join(f"{stage} after {end:.1f} s" for stage, end in ends)
+        facts.append(("stages written", written))
     if build.opened:
         facts.append(("files opened", digest(build.opened)))
     if build.detail:

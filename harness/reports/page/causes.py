@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from harness.models import (
     VARIED_FIELDS,
+    Account,
     BuildRecord,
     ComparisonKind,
     ModelVerdict,
@@ -36,6 +37,9 @@ def _cause_rows(
     yield _earlier(model, stage)
     yield _rules(report, model.model, stage.stage)
     yield _step(stage)
+    own = [a for a in report.accounts if (a.model, a.stage) == (model.model, stage.stage)]
+    if any(account.left_over for account in own):
+        yield _unread(own)
 
 
 def _itself(stage: StageVerdict) -> tuple[str, str, Safe]:
@@ -109,6 +113,15 @@ def _step(stage: StageVerdict) -> tuple[str, str, Safe]:
         return cause, "not seen", joined(words)
     words = ", ".join(f"{name}: {verdict.value}" for name, verdict in stage.replays.items())
     return cause, "not excluded", joined(words)
+
+
+def _unread(accounts: Sequence[Account]) -> tuple[str, str, Safe]:
+    cause = "what is left over was only not understood"
+    lines = list(dict.fromkeys(line for a in accounts if a.left_over for line in a.unknown))
+    if not lines:
+        return cause, "not seen", joined("all that was looked at there could be read")
+    words = [*lines[:12], *([f"… and {len(lines) - 12} more"] if len(lines) > 12 else [])]
+    return cause, "not excluded", bullets(map(prose, words))
 
 
 def _rules(report: Report, model: str, stage: str) -> tuple[str, str, Safe]:

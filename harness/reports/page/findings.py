@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from harness.comparators.interface import Examined
 from harness.models import (
+    BuildRecord,
     ComparisonKind,
     ComparisonResult,
     ModelVerdict,
@@ -16,7 +17,9 @@ from harness.models import (
     StageVerdict,
     Verdict,
 )
+from harness.reports.findings import short
 from harness.reports.page import limits
+from harness.reports.page.accounts import left_over
 from harness.reports.page.badges import badge
 from harness.reports.page.builds import reproduce
 from harness.reports.page.causes import causes
@@ -125,6 +128,7 @@ def _finding(
         parts += [tag("h4", "Evidence"), reason_list(stage.reasons) if stage.reasons else Safe("")]
         parts += evidence(report, results, details, room, opened)
         parts += _failed_replays(report, finding.model.model, stage.stage)
+        parts += _left_over(report, finding.model.model, stage.stage)
         parts += [tag("h4", "Likely benign causes"), causes(report, finding.model, stage)]
         parts += _bisections(report, finding.model.model, stage.stage)
     parts += [tag("h4", "What would change my mind"), tag("p", _CHANGE[finding.verdict])]
@@ -146,6 +150,7 @@ def _compared(stage: StageVerdict, results: Sequence[ComparisonResult]) -> Safe:
         what = f"{counted(len(own), 'comparison')} of {counted(files, 'artifact')}"
         lines.append(f"{kind.value}: {what}: {words}")
     lines += [f"replay {name}: {verdict.value}" for name, verdict in stage.replays.items()]
+    lines += [f"accounting of {kind}: {found.value}" for kind, found in stage.accounts.items()]
     return bullets(lines or ["nothing was compared at this stage"])
 
 
@@ -158,6 +163,25 @@ def _failed_replays(report: Report, model: str, stage: str) -> list[Safe]:
         return []
     shown, missing = capped(alike(bad), 50, Room(), replay_row, "replays")
     return [replay_table(shown), missing]
+
+
+def _left_over(report: Report, model: str, stage: str) -> list[Safe]:
+    own = [a for a in report.accounts if a.model == model and a.stage == stage and a.left_over]
+    return [
+        fold(
+            [f"{account.kind} of ", tag("code", short(account.build))],
+            left_over(account),
+            open_=number == 0,
+        )
+        for number, account in enumerate(own[:50])
+    ]
+
+
+def _with_left_over(report: Report, finding: Finding) -> BuildRecord | None:
+    """A build in which something at the finding's stage is not asked for by the model."""
+    model, stage = finding.model.model, finding.stage.stage if finding.stage else ""
+    ids = {a.build for a in report.accounts if (a.model, a.stage) == (model, stage) and a.left_over}
+    return next((build for build in report.builds if build.id in ids), None)
 
 
 def _bisections(report: Report, model: str, stage: str) -> list[Safe]:
@@ -184,6 +208,9 @@ def _next(report: Report, finding: Finding, results: Sequence[ComparisonResult])
     ]
     if bad:
         yield tag("p", "See it: ", command_line(diff_words(report, bad[0])))
+    elif finding.stage is not None and (alone := _with_left_over(report, finding)):
+        yield tag("p", "Build it alone, and look at what it leaves: ",
+                  command_line([*reproduce(report, alone), "--keep"]))  # fmt: skip
     elif finding.stage is not None:
         words = "Nothing was compared at this stage; look at the replays and builds below."
         yield tag("p", words)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from harness.reports.page import limits
 from harness.text import printable
 
-_VOID = frozenset({"meta", "input", "rect", "br"})
+_VOID = frozenset({"meta", "input", "br"})
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -107,9 +107,9 @@ def fold(
     return tag("details", tag("summary", *summary_), *children, open=open_, **attributes)
 
 
-def time_bar(seconds: float, longest: float) -> Safe:
+def time_bar(seconds: float, longest: float, digits: int = 1) -> Safe:
     """Seconds, and a bar of up to 100 units."""
-    words = f"{seconds:.1f} s"
+    words = f"{seconds:.{digits}f} s"
     if longest <= 0:
         return joined(words)
     width = min(max(100 * seconds / longest, 0.5), 100)
@@ -118,8 +118,8 @@ def time_bar(seconds: float, longest: float) -> Safe:
     return tag("span", svg, f" {words}", class_="time")
 
 
-def counted(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+def counted(number: int, what: str, several: str = "") -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {several or f'{what}s'}"
 
 
 def size(number: int | None) -> str:

@@ -15,6 +15,7 @@ from harness.models import (
     Verdict,
 )
 from harness.reports.page import limits
+from harness.reports.page.accounts import accounts_cell
 from harness.reports.page.badges import badge, brief
 from harness.reports.page.findings import Finding
 from harness.reports.page.markup import Safe, fold, joined, row, section, table, tag
@@ -79,17 +80,20 @@ def _model(
         count += f" of {len(records)}"
     bad = verdict.verdict.exit_code != 0
     kinds = [k for k in ComparisonKind if any(k.value in s.comparisons for s in verdict.stages)]
+    accounted = any(stage.accounts for stage in verdict.stages)
     rows = [
         row(
             stage.stage,
             *(_cell(stage.comparisons.get(kind.value)) for kind in kinds),
             _replays_cell(stage),
+            *([accounts_cell(stage)] if accounted else []),
             _linked(badge(stage.verdict), places.get((verdict.model, stage.stage))),
             bad=stage.verdict.exit_code != 0,
         )
         for stage in verdict.stages[: limits.MAX_ROWS]
     ]
-    head = ["stage", *(kind.value for kind in kinds), "replay", "verdict"]
+    head = ["stage", *(kind.value for kind in kinds), "replay"]
+    head += ["accounting", "verdict"] if accounted else ["verdict"]
     first = Safe("")
     if verdict.first_divergence is not None:
         odd = ", ".join(verdict.odd_ones_out) or "cannot be told"
@@ -146,10 +150,11 @@ def _agreement(verdict: ModelVerdict, built: Sequence[BuildRecord]) -> Safe:
         for build in controls
     ]
     return fold(
-        ["who agrees with whom, byte for byte"],
+        ["which toolchains agree with which, byte for byte"],
         tag("p", "The same letter: the control builds left the same bytes at this stage. Whether "
             "other letters are explained is in the table above.", class_="quiet"),
         table(["toolchain", *columns], rows, f"{verdict.model}: toolchains by stages"),
+        open_=any(odd.values()),
     )  # fmt: skip
 
 

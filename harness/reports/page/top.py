@@ -21,6 +21,23 @@ _ACTION = {
 }
 
 
+_SECTIONS = {
+    "matrix": "models",
+    "findings": "findings",
+    "replays": "replays",
+    "accounting": "accounting",
+    "independence": "independence",
+    "timings": "times",
+    "constants": "constants",
+    "builds": "builds",
+    "artifacts": "artifacts",
+    "toolchains": "toolchains",
+    "policy": "policy",
+    "notes": "notes",
+    "explained": "explained",
+}
+
+
 def whole_verdict(report: Report) -> Verdict:
     """As the exit code has it: a run that is not complete is no answer."""
     verdicts = [report.verdict, *(model.verdict for model in report.verdicts)]
@@ -84,9 +101,20 @@ def _warnings(report: Report) -> Iterator[Safe]:
         yield tag("p", tag("a", count, href="#notes"), f": {first}", class_="warning")
 
 
-def toolbar() -> Safe:
+def contents() -> Safe:
+    """Where on the page things are. The names are those of its sections."""
+    links = [
+        x for name, words in _SECTIONS.items() for x in (tag("a", words, href=f"#{name}"), " ")
+    ]
+    return tag("nav", *links, class_="contents", aria_label="sections")
+
+
+def toolbar(
+    placeholder: str = "model, toolchain, stage, digest …", *, attention: bool = True
+) -> Safe:
+    """``attention``: whether the page has things to be shown alone because they need it."""
     search = tag(
-        "input", type="search", id="search", placeholder="model, toolchain, stage, digest …",
+        "input", type="search", id="search", placeholder=placeholder,
         autocomplete="off", spellcheck="false", aria_describedby="count",
     )  # fmt: skip
     bad = tag("label", tag("input", type="checkbox", id="bad"), " needs attention")
@@ -94,7 +122,7 @@ def toolbar() -> Safe:
     return tag(
         "nav",
         tag("label", "Search ", tag("kbd", "/"), search, class_="search"),
-        bad,
+        bad if attention else Safe(""),
         wide,
         tag("button", "open all", type="button", id="open-all"),
         tag("button", "close all", type="button", id="close-all"),
