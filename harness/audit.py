@@ -20,8 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from harness import __version__, independence, plan
+from harness import __version__, account, independence, plan
 from harness import replay as replaying
+from harness.accounting.interface import Accounted
 from harness.bisect import find_cause
 from harness.build import Installed, host_facts, run_build
 from harness.compare import Comparer
@@ -31,6 +32,7 @@ from harness.engines.interface import Engine
 from harness.engines.launch import interpreter
 from harness.ledger import Derivation, Ledger
 from harness.models import (
+    Account,
     Bisection,
     BuildRecord,
     Comparison,
@@ -52,6 +54,7 @@ from harness.records import SCHEMA_VERSION
 from harness.remembered import Memory, doubted
 from harness.sbom import Unpacked, bill
 from harness.store import Store, remove_tree
+from harness.variations import CONTROL
 from harness.verdict import judge_model, worst
 from harness.workers import Workers
 
@@ -88,6 +91,7 @@ class Request:
     notes: tuple[str, ...] = ()
     locales: tuple[str, ...] = ()  # that builds will find on this machine
     memory: Memory | None = None  # of replays
+    account: bool = False  # hold each control build against its model
     without: frozenset[tuple[str, str]] = frozenset()  # (model, toolchain) that are not built
 
 
@@ -122,7 +126,7 @@ def run(request: Request, engine: Engine, store: Store, progress: Progress) -> R
         known = _resumed(work, builds)
         for record in known.values():
             progress.finished("build", record.id, "kept", record.wall_seconds)
-        records, replays = _build_and_replay(builds, known, work, progress)
+        records, replays, accounts = _build_and_check(builds, known, work, progress)
         comparisons = derive(
             _compare(records, work),
             replays,
@@ -140,7 +144,7 @@ def run(request: Request, engine: Engine, store: Store, progress: Progress) -> R
         verdicts = tuple(
             judge_model(
                 model, planned[model.name], records, comparisons, replays, request.policy,
-                independence.counts(shared, model.name),
+                independence.counts(shared, model.name), accounts,
             )
             for model in request.models
         )  # fmt: skip
@@ -166,6 +170,7 @@ def run(request: Request, engine: Engine, store: Store, progress: Progress) -> R
             verdict=worst(verdict.verdict for verdict in verdicts),
             notes=(*request.notes, *_ledger_notes(request)),
             independence=shared,
+            accounts=tuple(accounts),
         )
         _save_bills(work)
         store.save_report(report)
@@ -202,6 +207,10 @@ class _Work:
             record, log = run_build(build, installed, self.engine, self.store, folder)
         self.store.save_build(self.request.run, record, log, self.key(build))
         return record
+
+    def account(self, job: account.Job) -> tuple[Accounted, ...]:
+        with self.folder() as folder:
+            return account.account(job, self.store, folder)
 
     def key(self, build: plan.Build) -> str:
         """A digest of all that decides what this build makes: another key, another build."""
@@ -241,21 +250,25 @@ def _resumed(work: _Work, builds: Sequence[plan.Build]) -> dict[str, BuildRecord
     }
 
 
-def _build_and_replay(
+def _build_and_check(
     builds: Sequence[plan.Build],
     known: Mapping[str, BuildRecord],
     work: _Work,
     progress: Progress,
-) -> tuple[list[BuildRecord], list[ReplayResult]]:
-    """All builds, and the replays of each as soon as it is there. One pool for both.
+) -> tuple[list[BuildRecord], list[ReplayResult], list[Account]]:
+    """All builds, and as soon as each is there its replays and, of controls, the accounting. One
+    pool for all.
 
-    Replays of builds with the same normalized sources run once.
+    What starts from the same sources runs once.
     """
     records: dict[str, BuildRecord] = dict(known)
     shared: dict[tuple[str, str | None], Future[replaying.Regenerated]] = {}
     served: dict[tuple[str, str | None], str] = {}  # the same keys → the build that it ran for
     needed = _needed_replays(builds, work.request)
     wanted: list[tuple[replaying.Recipe, BuildRecord, replaying.Replayer, Wanted]] = []
+    models = {model.name: model for model in work.request.models}
+    accounting: dict[str, tuple[str, Future[tuple[Accounted, ...]]]] = {}  # key → served, result
+    accountable: list[tuple[BuildRecord, str]] = []  # build, key
 
     with Workers(work.request.jobs) as pool:
         pending: dict[Future[Any], tuple[str, str]] = {}
@@ -267,10 +280,16 @@ def _build_and_replay(
             progress.started(what, build)
             return future
 
-        def plan_replays(record: BuildRecord) -> None:
+        def plan_checks(record: BuildRecord) -> None:
             if record.outcome is not Outcome.BUILT:
                 return
             canonical = work.comparer.canonical(record)
+            books = account.job_for(record, models[record.model], canonical)
+            if books is not None and record.variation.name == CONTROL and work.request.account:
+                accountable.append((record, books.key))
+                if books.key not in accounting:
+                    look = partial(work.account, books)
+                    accounting[books.key] = record.id, submit("account", record.id, look)
             for recipe, replayer in _replays_of(record, work.request):
                 if recipe.optional and recipe.name not in needed:
                     continue
@@ -287,7 +306,7 @@ def _build_and_replay(
             if build.id not in records:
                 submit("build", build.id, partial(work.build, build))
         for record in known.values():
-            plan_replays(record)
+            plan_checks(record)
         while pending:
             done, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
@@ -296,7 +315,9 @@ def _build_and_replay(
                 if isinstance(result, BuildRecord):
                     records[result.id] = result
                     progress.finished(what, build_id, result.outcome.value, result.wall_seconds)
-                    plan_replays(result)
+                    plan_checks(result)
+                elif isinstance(result, tuple):
+                    progress.finished(what, build_id, "done", 0)
                 else:
                     progress.finished(what, build_id, "done", result.wall_seconds)
 
@@ -308,7 +329,12 @@ def _build_and_replay(
         if key and served[key] != record.id:
             result = replace(result, shared_with=served[key])
         replays.append(result)
-    return [records[build.id] for build in builds if build.id in records], replays
+    accounts = [
+        one
+        for record, name in accountable
+        for one in account.results(record, accounting[name][1].result(), accounting[name][0])
+    ]
+    return [records[build.id] for build in builds if build.id in records], replays, accounts
 
 
 def _needed_replays(builds: Sequence[plan.Build], request: Request) -> set[str]:

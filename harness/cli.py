@@ -9,25 +9,45 @@ import os
 import signal
 import sys
 import traceback
-from pathlib import Path
+from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 from click.shell_completion import get_completion_class
 
-from harness import __version__, doctor
-from harness.commands.common import fail, out_option, print_error
-from harness.commands.diff import diff
-from harness.commands.explanations import explanations_group
-from harness.commands.run import nightly, run
-from harness.commands.show import independence_command, show
-from harness.commands.toolchains import toolchains_group
+from harness import __version__
+from harness.commands.common import fail, print_error
 from harness.errors import HarnessError, UsageError
 from harness.text import printable
+
+# Each is imported when it is called: one command does not wait for what the others need.
+COMMANDS = {
+    "run": ("run", "run"),
+    "nightly": ("run", "nightly"),
+    "show": ("show", "show"),
+    "independence": ("show", "independence_command"),
+    "diff": ("diff", "diff"),
+    "compare": ("compare", "compare"),
+    "redteam": ("redteam", "redteam_command"),
+    "toolchains": ("toolchains", "toolchains_group"),
+    "explanations": ("explanations", "explanations_group"),
+    "doctor": ("doctor", "doctor_command"),
+}
 
 
 class _Group(click.Group):
     """Turns every error that a user can act on into one line and exit code 2."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*COMMANDS, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        module, name = COMMANDS[cmd_name]
+        found = getattr(import_module(f"harness.commands.{module}"), name)
+        assert isinstance(found, click.Command)
+        return found
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -67,32 +87,6 @@ def main() -> None:
 
 def _interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
-
-
-for command in (
-    run,
-    nightly,
-    show,
-    independence_command,
-    diff,
-    toolchains_group,
-    explanations_group,
-):
-    main.add_command(command)
-
-
-@main.command("doctor")
-@out_option
-def doctor_command(out: Path) -> None:
-    """Say what works on this machine, and what to install for the rest."""
-    works = True
-    for finding in doctor.examine(out):
-        mark = {"ok": "ok  ", "weak": "weak", "missing": "FAIL"}[finding.state]
-        click.echo(f"{mark}  {finding.what}")
-        if finding.hint:
-            click.echo(f"      {finding.hint}")
-        works = works and finding.state != "missing"
-    sys.exit(0 if works else 2)
 
 
 @main.command()

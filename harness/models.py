@@ -199,6 +199,7 @@ class Toolchain:
     limits: Limits
     identity: str  # sha256 over the definition, lock, driver and overlay: what is pinned
     image: Image | None = None
+    redteam: str = ""  # the attack that it mounts on purpose; nothing of it may ever be released
 
 
 @dataclass(frozen=True)
@@ -231,6 +232,9 @@ class BuildRecord:
     observed: dict[str, str | int | bool] = field(default_factory=dict)
     not_applied: dict[str, str] = field(default_factory=dict)
     opened: str | None = None  # digest in the store: the files that it opened; None: not known
+    # Seconds from the start to the last write to each stage's files. A toolchain could set these
+    # times, so they only inform: nothing is judged or looked up by them.
+    stage_ends: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -301,6 +305,52 @@ class ReplayResult:
 
 
 @dataclass(frozen=True)
+class LeftOver:
+    """One thing in a build that the model does not ask for. Texts are one line, printable.
+
+    ``path``: from model input to model output through it, where there is one.
+    """
+
+    __pydantic_config__ = Strict
+
+    stage: str
+    where: str
+    what: str
+    path: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Account:
+    """One respect in which a build was held against its model, without any peer.
+
+    ``kind``: graph, constants, decisions, reach … ``things``: how many operators, constants or
+    decisions were looked at; ``attributed``: those that the model asks for. ``unknown``: what could
+    not be read, one line each: with any of these, and nothing left over, there is no answer.
+    ``shared_with``: the build whose accounting had the same sources and so served here.
+    """
+
+    __pydantic_config__ = Strict
+
+    kind: str
+    model: str
+    build: str
+    toolchain: str
+    stage: str
+    things: int
+    attributed: int
+    left_over: tuple[LeftOver, ...] = ()
+    unknown: tuple[str, ...] = ()
+    shared_with: str | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """UNACCOUNTED, INCONCLUSIVE, or IDENTICAL: all of it is what the model asks for."""
+        if self.left_over:
+            return Verdict.UNACCOUNTED
+        return Verdict.INCONCLUSIVE if self.unknown else Verdict.IDENTICAL
+
+
+@dataclass(frozen=True)
 class Bisection:
     """Which variations make the repeats of one build differ."""
 
@@ -326,6 +376,7 @@ class StageVerdict:
     explained_by: tuple[str, ...]
     odd_ones_out: tuple[str, ...]
     reasons: tuple[str, ...]
+    accounts: dict[str, Verdict] = field(default_factory=dict)  # worst verdict by kind
 
 
 @dataclass(frozen=True)
@@ -353,6 +404,7 @@ class Policy:
     allowed_explanations: tuple[str, ...] | None = None  # None: all that the ledger holds
     allow_isolation_none: bool = True
     min_independent: dict[str, int] = field(default_factory=dict)  # stage → builders that agreed
+    required_accounting: tuple[str, ...] = ()  # kinds of :class:`Account`, of every control build
 
 
 @dataclass(frozen=True)
@@ -469,3 +521,4 @@ class Report:
     verdict: Verdict
     notes: tuple[str, ...] = ()
     independence: Independence | None = None
+    accounts: tuple[Account, ...] = ()

@@ -27,6 +27,7 @@ from harness.environments import Environment, prepare
 from harness.errors import ModelError, UsageError
 from harness.models import Isolation, Model, Policy, Toolchain
 from harness.packages import cache_folder
+from harness.places import HERE
 from harness.remembered import Memory
 from harness.replay import Recipe, Replayer, load_recipes
 from harness.settings import Settings
@@ -36,7 +37,6 @@ from harness.text import printable
 from harness.variations import LOCALES
 from harness.workers import Workers
 
-HERE = Path(__file__).resolve().parent.parent  # the checkout: toolchains/ lies beside harness/
 ALL_CATEGORIES = 0x1FBF  # LC_ALL_MASK of glibc's <locale.h>
 DEFAULT_REPLAYER = "llvm/22.1.8-xtc-x86_64"
 
@@ -156,6 +156,11 @@ def resolve(
     }
     _check_replays(settings.policy, recipes)
     notes = [*notes, *_unverified(recipes, settings.replayers), *_excluded(settings)]
+    notes += [
+        f"{d.name} is compromised on purpose ({d.redteam}): nothing of it may be released"
+        for d in chosen
+        if d.redteam
+    ]
     seed = settings.variations.seed if options.seed is None else options.seed
     builds = options.repeat or settings.variations.builds
     return Request(

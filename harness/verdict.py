@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from harness import plan
 from harness.models import (
+    Account,
     BuildRecord,
     ComparisonKind,
     ComparisonResult,
@@ -50,6 +51,7 @@ def judge_model(
     replays: Sequence[ReplayResult],
     policy: Policy,
     independent: Mapping[str, int] = MappingProxyType({}),
+    accounts: Sequence[Account] = (),
 ) -> ModelVerdict:
     """The verdict on one model.
 
@@ -60,16 +62,21 @@ def judge_model(
     records = [record for record in records if record.model == model.name]
     comparisons = [result for result in comparisons if result.comparison.model == model.name]
     replays = [result for result in replays if result.model == model.name]
+    accounts = [account for account in accounts if account.model == model.name]
     built = [record for record in records if record.outcome is Outcome.BUILT]
 
     names = dict.fromkeys(stage for record in built for stage in record.stages)
     # also those that a replay should have ended in, if nobody left them
     names |= dict.fromkeys(result.stage for result in replays)
-    stages = tuple(judge_stage(model.name, stage, built, comparisons, replays) for stage in names)
+    names |= dict.fromkeys(account.stage for account in accounts if account.left_over)
+    stages = tuple(
+        judge_stage(model.name, stage, built, comparisons, replays, accounts) for stage in names
+    )
     reasons = [
         *_failures(planned, records),
         *_skipped(built, comparisons),
         *_unmet(policy, built, stages, replays),
+        *_unaccounted(policy, built, accounts),
         *_too_dependent(policy, independent),
     ]
     if not stages and not reasons:
@@ -94,9 +101,14 @@ def judge_stage(
     records: Sequence[BuildRecord],
     comparisons: Sequence[ComparisonResult],
     replays: Sequence[ReplayResult],
+    accounts: Sequence[Account] = (),
 ) -> StageVerdict:
-    """The verdict on one stage of one model: its comparisons, and the replays that end in it."""
+    """The verdict on one stage of one model: its comparisons, the replays that end in it, and what
+    in it the model does not ask for. What could not be accounted for is the policy's matter.
+    """
     own = [result for result in comparisons if result.comparison.stage == stage]
+    accounts = [account for account in accounts if account.stage == stage]
+    left_over = [account for account in accounts if account.left_over]
     ending = [result for result in replays if result.stage == stage]
     by_kind = {
         kind.value: worst(result.verdict for result in own if result.comparison.kind is kind)
@@ -107,7 +119,11 @@ def judge_stage(
         name: worst(result.verdict for result in ending if result.name == name)
         for name in dict.fromkeys(result.name for result in ending)
     }
-    verdicts = [*by_kind.values(), *by_replay.values()]
+    by_account = {
+        kind: worst(account.verdict for account in accounts if account.kind == kind)
+        for kind in dict.fromkeys(account.kind for account in accounts)
+    }
+    verdicts = [*by_kind.values(), *by_replay.values(), *(a.verdict for a in left_over)]
     reasons = [
         f"{_short(result.comparison.left)} and {_short(result.comparison.right)}: {result.reason}"
         for result in own
@@ -117,6 +133,11 @@ def judge_stage(
         f"{result.name} of {_short(result.build)}: {result.detail}"
         for result in ending
         if result.verdict is not Verdict.IDENTICAL
+    ]
+    reasons += [
+        f"{account.kind} of {_short(account.build)}: {found.where}: {found.what}"
+        for account in left_over
+        for found in account.left_over
     ]
     if not own:
         verdicts.append(Verdict.INCONCLUSIVE)
@@ -129,8 +150,9 @@ def judge_stage(
         comparisons=by_kind,
         replays=by_replay,
         explained_by=tuple(dict.fromkeys(explained)),
-        odd_ones_out=odd_ones_out(stage, records, own, ending),
+        odd_ones_out=odd_ones_out(stage, records, own, ending, accounts),
         reasons=tuple(reasons),
+        accounts=by_account,
     )
 
 
@@ -139,12 +161,14 @@ def odd_ones_out(
     records: Sequence[BuildRecord],
     comparisons: Sequence[ComparisonResult],
     replays: Sequence[ReplayResult],
+    accounts: Sequence[Account] = (),
 ) -> tuple[str, ...]:
     """The toolchains that a stage's evidence speaks against. Empty where it cannot tell.
 
     1. A toolchain that does not agree with its own repeats.
     2. A toolchain whose artifact does not follow from the stage above it (failed replay).
-    3. Where three or more toolchains of one compiler were compared: those outside the class of
+    3. A toolchain that left something there that the model does not ask for.
+    4. Where three or more toolchains of one compiler were compared: those outside the class of
        agreeing ones that holds more than half of them. Those that lack the stage agree in that.
     """
     by_id = {record.id: record for record in records}
@@ -156,6 +180,7 @@ def odd_ones_out(
         and result.comparison.right in by_id
     ]
     odd += [result.toolchain for result in replays if result.verdict is Verdict.UNEXPLAINED]
+    odd += [account.toolchain for account in accounts if account.left_over]
 
     across = [
         result for result in comparisons if result.comparison.kind is not ComparisonKind.REPEAT
@@ -227,6 +252,29 @@ def _too_dependent(policy: Policy, independent: Mapping[str, int]) -> list[str]:
         for stage, least in policy.min_independent.items()
         if independent.get(stage, 0) < least
     ]
+
+
+def _unaccounted(
+    policy: Policy, built: Sequence[BuildRecord], accounts: Sequence[Account]
+) -> list[str]:
+    """Accounting that the policy asks for and that did not come to an answer.
+
+    It is done on control builds: what repeats make is held against those.
+    """
+    reasons = []
+    for kind in policy.required_accounting:
+        for record in built:
+            if record.variation.name != CONTROL:
+                continue
+            own = [a for a in accounts if a.build == record.id and a.kind == kind]
+            if not own:
+                reasons.append(f"policy: accounting for {kind} of {record.id} is missing")
+            reasons += [
+                f"accounting for {kind} at {account.stage} of {_short(record.id)}: {line}"
+                for account in own
+                for line in account.unknown
+            ]
+    return reasons
 
 
 def _unmet(

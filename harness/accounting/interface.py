@@ -46,6 +46,10 @@ class Choice(StrEnum):
     LOOKUP = "lookup"  # data used as an index
     SORT = "sort"  # an order by value: top k, argmax, sort
     BRANCH = "branch"  # control flow by a condition on data
+    # No jump, but steep enough to act as one: a sigmoid, an exponential, a power, a product or a
+    # quotient of data can be flat at every random point and not at one chosen.
+    CURVE = "curve"  # exp, log, tanh, sigmoid, erf, sqrt, power, sine … of data
+    PRODUCT = "product"  # data times data, or something divided by data
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,12 @@ from rich.text import Text
 from harness.errors import HarnessError, UsageError
 from harness.models import Report
 from harness.store import Store
+from harness.text import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 OUT = "results"
+LONGEST_ERROR = 4000  # characters
 
 
 class Terminal(Console):
@@ -28,9 +30,10 @@ class Terminal(Console):
 
 
 def fail(error: HarnessError) -> NoReturn:
-    print_error(f"error: {error.what}")
+    # Where an error quotes a file, that may be a toolchain's: nothing of it acts on the terminal.
+    print_error(f"error: {printable(error.what, LONGEST_ERROR, newlines=True)}")
     if error.hint:
-        print_error(f"       {error.hint}")
+        print_error(f"       {printable(error.hint, LONGEST_ERROR, newlines=True)}")
     sys.exit(2)
 
 

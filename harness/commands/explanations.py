@@ -10,7 +10,7 @@ import click
 
 from harness import fixtures, ledger
 from harness.commands.common import load_run, out_option
-from harness.resolve import HERE
+from harness.places import HERE
 from harness.store import Store
 from harness.text import printable
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import sys
 from functools import partial
@@ -10,15 +11,15 @@ from typing import Any, NoReturn
 
 import click
 
-from harness import audit, settings
-from harness.commands.common import F, Terminal, out_option
+from harness import audit, redteam, settings
+from harness.commands.common import F, Terminal, out_option, print_error
 from harness.commands.show import show_report
 from harness.engines.select import ENGINES, choose
-from harness.errors import UsageError
-from harness.looking import details
+from harness.environments import say_nothing
+from harness.errors import HarnessError, UsageError
 from harness.models import Policy
+from harness.pages import report_page
 from harness.plan import model_name
-from harness.reports.html import HtmlReporter
 from harness.reports.progress import Lines, Live, Quiet
 from harness.resolve import DEFAULT_REPLAYER, Options, default_toolchains, image_problem, resolve
 from harness.settings import Chosen, Settings, Variations
@@ -119,10 +120,41 @@ def run(
     type=click.Path(path_type=Path),
     help="What to run.",
 )
+@click.option(
+    "--canary",
+    is_flag=True,
+    help="First plant one attack of the red team, picked by --variation-seed or the day. If it is "
+    "not caught, this night has no answer.",
+)
 @run_options
-def nightly(path: Path, **rest: Any) -> None:
+def nightly(path: Path, canary: bool, **rest: Any) -> None:
     """Run everything that nightly.toml lists."""
-    _run(settings.load(path), _options(rest), rest)
+    what = settings.load(path)
+    if canary:
+        _canary(what, _options(rest), rest)
+    _run(what, _options(rest), rest)
+
+
+def _canary(what: Settings, options: Options, rest: dict[str, Any]) -> None:
+    """Raises HarnessError if the planted attack is not caught, or does nothing."""
+    seed = datetime.datetime.now(datetime.UTC).toordinal() if options.seed is None else options.seed
+    attack, source = redteam.pick(redteam.load(), what.models, seed)
+    if not rest["quiet"]:
+        print_error(f"canary: {attack.name} in {source.name} (seed {seed})")
+    engine, _ = choose(options.engine, partial(image_problem, what, options))
+    store = Store(Path(f"{rest['out']}-redteam"))
+    played = redteam.play(
+        attack, source, redteam.Scenario.ONE, what.toolchains, what.replayers, what.policy,
+        options, engine, store, say_nothing,
+    )  # fmt: skip
+    if played.missed or played.live:
+        raise HarnessError(
+            f"the canary was not caught: {attack.name} in {source.name}: "
+            f"{played.missed or played.live}",
+            f"What the harness says tonight cannot be relied on. See {store.root}, {played.run}.",
+        )
+    if not rest["quiet"]:
+        print_error(f"canary: caught, {'; '.join(f'{k}: {v}' for k, v in played.found.items())}")
 
 
 def _options(rest: dict[str, Any]) -> Options:
@@ -157,6 +189,6 @@ def _run(what: Settings, options: Options, rest: dict[str, Any]) -> NoReturn:
         request = resolve(what, options, store, notes, progress.say, engine)
         progress.say(f"run {request.run} on the {engine.name} engine")
         report = audit.run(request, engine, store, progress)
-        store.save_page(report.run, HtmlReporter().render(report, details(report, store)))
+        store.save_page(report.run, report_page(report, store))
     show_report(report, store, rest["as_json"], rest["quiet"])
     sys.exit(exit_code(report))

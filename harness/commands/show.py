@@ -9,11 +9,10 @@ import click
 
 from harness.commands.common import Terminal, load_run, out_option
 from harness.errors import UsageError
-from harness.looking import details
 from harness.models import Report
+from harness.pages import report_page
 from harness.records import dump_independence, dump_report
 from harness.reports import sharing
-from harness.reports.html import HtmlReporter
 from harness.reports.interface import Reporter
 from harness.reports.json import JsonReporter
 from harness.reports.junit import JunitReporter
@@ -53,7 +52,7 @@ def show(run_name: str | None, out: Path, as_json: bool, form: str) -> None:
         return
     report = load_run(store, run_name)
     if form == "html":
-        click.echo(HtmlReporter().render(report, details(report, store)), nl=False)
+        click.echo(report_page(report, store), nl=False)
     elif form in REPORTERS:
         click.echo(REPORTERS[form].render(report), nl=False)
     else:

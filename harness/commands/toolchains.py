@@ -29,8 +29,8 @@ def list_toolchains(extra: tuple[Path, ...]) -> None:
     for column in ("toolchain", "does", "target", "identity"):
         table.add_column(column, no_wrap=True)
     for name, definition in toolchains.load(folders(Options(toolchain_folders=extra))).items():
-        tools = ", ".join(definition.tools)
-        does = "builds" if definition.driver else f"regenerates: {tools}"
+        tools = f"regenerates: {', '.join(definition.tools)}"
+        does = "builds" if definition.driver else tools if definition.tools else "looks into files"
         target = definition.target.get("mcpu", "–")
         table.add_row(Text(name), Text(does), Text(target), definition.identity[:12])
     Terminal().print(table)

@@ -49,7 +49,7 @@ class Finding:
 
     rule: id out of ``sarif.RULES``. stage, artifact: empty where it is about more than one.
     evidence: what was looked at: a kind of comparison, ``replay NAME``,
-    ``build TOOLCHAIN/VARIATION``, or empty.
+    ``build TOOLCHAIN/VARIATION``, ``accounting KIND``, or empty.
     toolchains: whom it speaks against; where that cannot be told, all that are involved.
     title: one line. command: the next one to run.
     """
@@ -120,7 +120,11 @@ def _of_model(report: Report, verdict: ModelVerdict) -> list[Finding]:
     for stage in verdict.stages:
         own = [r for r in comparisons if r.comparison.stage == stage.stage]
         ending = [r for r in replays if r.stage == stage.stage]
-        here = [*_differences(report, stage, own), *_replays(report, stage, ending, builds)]
+        here = [
+            *_differences(report, stage, own),
+            *_replays(report, stage, ending, builds),
+            *_left_over(report, stage),
+        ]
         found += here
         reasons = "\n".join(_line(reason) for reason in stage.reasons[:MAX_ITEMS])
         missing = _missing(
@@ -280,6 +284,35 @@ def _replays(
             printable(f"replay {replay}", MAX_NAME),
             (printable(toolchain, MAX_NAME),),
             printable(f"{stage.model}: {place} of {toolchain} {said} ({replay})", MAX_LINE),
+            "\n".join(lines),
+            _show(report),
+        )
+
+
+def _left_over(report: Report, stage: StageVerdict) -> Iterator[Finding]:
+    """One for each kind of accounting and toolchain that came out with something left over."""
+    for account in report.accounts:
+        if (account.model, account.stage) != (stage.model, stage.stage) or not account.left_over:
+            continue
+        lines = []
+        for found in account.left_over[:MAX_ITEMS]:
+            lines.append(_line(f"{found.where}: {found.what}"))
+            if found.path:
+                lines.append(_line("    path: " + " → ".join(found.path)))
+        if len(account.left_over) > MAX_ITEMS:
+            lines.append(f"… and {len(account.left_over) - MAX_ITEMS} more in report.json")
+        title = (
+            f"{stage.model}: {stage.stage} of {account.toolchain} holds what the model does not "
+            f"ask for ({account.kind})"
+        )
+        yield Finding(
+            "unaccounted",
+            printable(stage.model, MAX_NAME),
+            printable(stage.stage, MAX_NAME),
+            "",
+            printable(f"accounting {account.kind}", MAX_NAME),
+            (printable(account.toolchain, MAX_NAME),),
+            printable(title, MAX_LINE),
             "\n".join(lines),
             _show(report),
         )

@@ -91,12 +91,16 @@ def _model(report: Report, verdict: ModelVerdict) -> Iterator[RenderableType]:
     for kind in kinds:
         table.add_column(kind.value, no_wrap=True)
     table.add_column("replay", no_wrap=True)
+    accounted = any(stage.accounts for stage in verdict.stages)
+    if accounted:
+        table.add_column("accounting", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for stage in verdict.stages:
         table.add_row(
             f"  {stage.stage}",
             *(_cell(stage.comparisons.get(kind.value)) for kind in kinds),
             _replays(stage),
+            *([_accounts(stage)] if accounted else []),
             Text(stage.verdict.value, style=_STYLE[stage.verdict]),
         )
     if verdict.stages:
@@ -127,6 +131,18 @@ def _replays(stage: StageVerdict) -> Text:
     same = sum(1 for verdict in stage.replays.values() if verdict is Verdict.IDENTICAL)
     style = "" if same == len(stage.replays) else "bold red"
     return Text(f"{same} of {len(stage.replays)} bit for bit", style=style)
+
+
+def _accounts(stage: StageVerdict) -> Text:
+    if not stage.accounts:
+        return Text("–", style="dim")
+    worst_first = sorted(stage.accounts.items(), key=lambda item: -item[1].severity)
+    verdict = worst_first[0][1]
+    if verdict is Verdict.IDENTICAL:
+        return Text(", ".join(stage.accounts))
+    kinds = ", ".join(kind for kind, found in worst_first if found is verdict)
+    said = "left over" if verdict is Verdict.UNACCOUNTED else "no answer"
+    return Text(f"{said}: {kinds}", style=_STYLE[verdict])
 
 
 def _findings(report: Report, verdict: ModelVerdict) -> Iterator[RenderableType]:

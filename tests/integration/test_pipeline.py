@@ -69,6 +69,10 @@ def test_clean_toolchains_agree_and_every_stage_is_accounted_for(
     )
     assert {toolchain["name"] for toolchain in report["toolchains"]} == set(CLEAN)
     assert len(report["builds"]) == 6
+    for build in report["builds"]:
+        # By the kernel's clock, also where the build's own was another one.
+        assert set(build["stage_ends"]) == set(STAGES)
+        assert 0 < max(build["stage_ends"].values()) <= build["wall_seconds"] + 1
     assert [stage["stage"] for stage in done.verdict()["stages"]] == list(STAGES)
     for stage in done.verdict()["stages"]:
         explained = stage["stage"] in ("graph", "tensor-ir", "llvm-unoptimized", "llvm")

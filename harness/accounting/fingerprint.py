@@ -1,0 +1,134 @@
+"""Which values are equal: a fingerprint finds candidates, all elements decide.
+
+A value is an array over all trials, ``(trials, *shape)``. Two values are equal if their elements
+are, in flattened order, whatever their shapes; by more than ``TOLERANCE`` of the largest element
+none may differ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+# Lowered programs are interpreted in float64, so what is left is constants folded in float32.
+TOLERANCE = 5e-6
+ALIKE = 1e-7  # values of the model itself: what an epsilon is added to stays what it was
+MARKS = 4  # projections of each trial
+ROOM = 8  # how many standard deviations a projection of equal values may be off
+SEED = 0x5EED
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """``marks``: projections of each trial on random directions of unit length per element."""
+
+    size: int
+    scale: float
+    marks: tuple[float, ...]
+
+
+@lru_cache(maxsize=16)
+def directions(size: int) -> NDArray[np.float32]:
+    drawn = np.random.default_rng([SEED, size]).standard_normal((MARKS, size), np.float32)
+    drawn /= np.float32(np.sqrt(size))
+    return drawn
+
+
+def plain(values: Array) -> NDArray[np.float64]:
+    """As float64, a row for each trial."""
+    rows = np.asarray(values, dtype=np.float64)
+    return rows.reshape(len(rows), -1)
+
+
+def fingerprint(values: Array) -> Fingerprint:
+    rows = plain(values)
+    finite = rows if np.isfinite(rows).all() else np.nan_to_num(rows, posinf=1e30, neginf=-1e30)
+    scale = float(np.abs(finite).max(initial=0.0))
+    marks = finite @ directions(rows.shape[1]).T if rows.size else np.zeros((len(rows), MARKS))
+    return Fingerprint(rows.shape[1], scale, tuple(marks.ravel().tolist()))
+
+
+def near(one: Fingerprint, other: Fingerprint, tolerance: float = TOLERANCE) -> bool:
+    """Whether they can be of equal values. A yes is no proof."""
+    if one.size != other.size or len(one.marks) != len(other.marks):
+        return False
+    room = ROOM * tolerance * max(one.scale, other.scale)
+    return all(abs(a - b) <= room for a, b in zip(one.marks, other.marks, strict=True))
+
+
+def apart(one: Array, other: Array) -> float:
+    """The largest difference of elements, in parts of the largest element of its trial."""
+    a, b = plain(one), plain(other)
+    if a.shape != b.shape:
+        return math.inf
+    finite = np.isfinite(a)
+    if not finite.all():
+        if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+            return math.inf
+        a, b = np.where(finite, a, 0.0), np.where(finite, b, 0.0)
+    largest = np.abs(a).max(axis=1, initial=0.0)
+    off = np.abs(a - b).max(axis=1, initial=0.0)
+    if not np.isfinite(off).all() or (off[largest == 0] > 0).any():
+        return math.inf
+    return float((off / np.where(largest == 0, 1.0, largest)).max(initial=0.0))
+
+
+def same(one: Array, other: Array, tolerance: float = TOLERANCE) -> bool:
+    return apart(one, other) <= tolerance
+
+
+def idle(values: Array) -> bool:
+    """Whether it is the same in all trials, and so tells nothing of what it depends on."""
+    rows = plain(values)
+    return len(rows) < 2 or all(same(rows[:1], rows[i : i + 1], 1e-9) for i in range(1, len(rows)))
+
+
+class Values:
+    """Values by number, to be found again by what they are."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, list[tuple[Fingerprint, Array, int]]] = defaultdict(list)
+
+    def add(self, values: Array, number: int) -> None:
+        mark = fingerprint(values)
+        self.known[mark.size].append((mark, values, number))
+
+    def nearest(self, values: Array, tolerance: float) -> tuple[Array, int, float] | None:
+        """The nearest value, its number, and how far it is: a model may hold values that differ
+        by little.
+        """
+        mark = fingerprint(values)
+        found: tuple[Array, int, float] | None = None
+        for other, held, number in self.known.get(mark.size, []):
+            if not near(mark, other, tolerance):
+                continue
+            distance = apart(held, values)
+            if distance <= (tolerance if found is None else found[2]):
+                found = held, number, distance
+            if distance == 0:
+                break
+        return found
+
+    def find(self, values: Array, tolerance: float = TOLERANCE) -> int | None:
+        """The number of the nearest value that is equal."""
+        found = self.nearest(values, tolerance)
+        return None if found is None else found[1]
+
+    def settled(self, values: Array) -> Array:
+        """The known value that this one is equal to, in its shape and type; else this one.
+
+        To go on with what was found equal keeps small differences from adding up, and holds the
+        value in memory once.
+        """
+        found = self.nearest(values, TOLERANCE)
+        if found is None or found[0].dtype != values.dtype:
+            return values
+        return found[0].reshape(values.shape)

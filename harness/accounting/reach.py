@@ -1,0 +1,351 @@
+"""Which items of a batch each output depends on, by data flow and by number.
+
+By data flow: tensor IR is run on sets instead of numbers. Each element of an input holds the set
+of the batch items that it belongs to; what is computed holds the union of what it is computed from.
+Conditions and indices that are no data are computed as they are, so that padding, slices and
+reshapes take apart what they should. By number: an item of the source model's input is replaced,
+and what changes depends on it. Whatever flows and changes nothing in the model is a finding.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from harness.accounting.arrays import Array
+from harness.accounting.fingerprint import plain
+from harness.accounting.interface import (
+    Accounted,
+    Kind,
+    NotInterpretedError,
+    Unaccounted,
+)
+from harness.accounting.onnx_values import evaluate
+from harness.accounting.tir import STAGE, Interpreter, Program, read
+from harness.accounting.tir_block import Memory, independent, nest, run, split
+from harness.accounting.tir_decisions import Flow
+from harness.accounting.tir_grid import Grid
+from harness.accounting.tir_operators import BINARY, UNARY
+from harness.accounting.tir_script import (
+    Apply,
+    Expression,
+    Let,
+    Load,
+    Statement,
+    Store,
+    Variable,
+    expressions,
+    statements,
+    walk,
+)
+from harness.text import printable
+
+MOST_ITEMS = 64  # of all inputs together: one bit each
+MOST_ROUNDS = 20_000
+CHANGED = 1e-12  # of the largest value
+OTHERS = {"cast", "reinterpret", "fma"}
+Sets = NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Item:
+    """Item ``at`` of an input's first dimension, of ``many``; the whole input if there is one."""
+
+    name: str
+    at: int
+    many: int
+
+    def shown(self) -> str:
+        of = f"item {self.at} of " if self.many > 1 else ""
+        return printable(f"{of}input {self.name}", 120)
+
+
+def items_of(inputs: Mapping[str, Array]) -> list[Item]:
+    """Raises NotInterpretedError if there are too many."""
+    out = [
+        Item(name, at, max(1, value.shape[1] if value.ndim > 1 else 1))
+        for name, value in inputs.items()
+        for at in range(max(1, value.shape[1] if value.ndim > 1 else 1))
+    ]
+    if len(out) > MOST_ITEMS:
+        raise NotInterpretedError(f"{len(out)} batch items, more than {MOST_ITEMS}")
+    return out
+
+
+def account(
+    tensor_ir: bytes,
+    constants: Mapping[str, Array],
+    model: onnx.ModelProto,
+    inputs: Mapping[str, Array],
+) -> Accounted:
+    """inputs: by name, at least two trials; the second gives what items are replaced with.
+
+    Raises NotInterpretedError if tensor IR or the model cannot be read.
+    """
+    items = items_of(inputs)
+    flowing = flow(read(tensor_ir), constants, inputs, items)
+    if flowing.unknown:
+        return Accounted(Kind.REACH, STAGE, 0, 0, (), tuple(flowing.unknown))
+    wanted = depends(model, inputs, items)
+    if len(wanted) != len(flowing.outputs):
+        raise NotInterpretedError("tensor IR has another number of outputs than the model")
+    findings = []
+    things = 0
+    for number, (sets, allowed) in enumerate(zip(flowing.outputs, wanted, strict=True)):
+        flat = sets.reshape(-1)
+        if flat.shape != allowed.shape:
+            raise NotInterpretedError(f"output {number} has another size than the model's")
+        for bit, item in enumerate(items):
+            reached = (flat >> np.uint64(bit)) & np.uint64(1) != 0
+            past = reached & ((allowed >> np.uint64(bit)) & np.uint64(1) == 0)
+            things += 1
+            if past.any():
+                first = flowing.mixing.get(bit, "")
+                findings.append(
+                    Unaccounted(
+                        Kind.REACH, STAGE, first or "main",
+                        f"{int(past.sum())} of {flat.size} elements of output {number} can depend "
+                        f"on {item.shown()}, and in the model do not",
+                        (item.shown(), *((first,) if first else ()), f"output {number}"),
+                    )
+                )  # fmt: skip
+    return Accounted(Kind.REACH, STAGE, things, things - len(findings), tuple(findings))
+
+
+def depends(
+    model: onnx.ModelProto, inputs: Mapping[str, Array], items: Sequence[Item]
+) -> list[Sets]:
+    """For each output of the model, flattened: the set of items that each element depends on."""
+    trials = {}
+    for name, value in inputs.items():
+        if len(value) < 2:
+            raise NotInterpretedError("reach needs two trials of each input")
+        rows = np.repeat(value[:1], 1 + len(items), axis=0)
+        for row, item in enumerate(items, 1):
+            if item.name == name and item.many > 1:
+                rows[row, item.at] = value[1, item.at]
+            elif item.name == name:
+                rows[row] = value[1]
+        trials[name] = rows
+    source = evaluate(model, trials)
+    out = []
+    for name in source.outputs:
+        if name not in source.values:
+            out.append(np.zeros(source.settled[name].size, np.uint64))
+            continue
+        rows = plain(source.values[name])
+        room = CHANGED * max(1e-30, float(np.abs(rows).max(initial=0.0)))
+        sets = np.zeros(rows.shape[1], np.uint64)
+        for bit in range(len(items)):
+            changed = ~(np.abs(rows[bit + 1] - rows[0]) <= room)
+            sets |= changed.astype(np.uint64) << np.uint64(bit)
+        out.append(sets)
+    return out
+
+
+@dataclass
+class Flowing:
+    """``outputs``: sets by output; ``mixing``: for an item, the first step that puts it with
+    another item of the same input.
+    """
+
+    outputs: list[Sets]
+    mixing: dict[int, str]
+    unknown: list[str]
+
+
+def flow(
+    program: Program,
+    constants: Mapping[str, Array],
+    inputs: Mapping[str, Array],
+    items: Sequence[Item],
+) -> Flowing:
+    sets: dict[str, Array] = {}
+    for name, value in inputs.items():
+        held = np.zeros((1, *value.shape[1:]), np.uint64)
+        for bit, item in enumerate(items):
+            if item.name == name:
+                part = held[:, item.at] if item.many > 1 else held
+                part |= np.uint64(1) << np.uint64(bit)
+        sets[name] = held
+    machine = Unions(program, sets, constants)
+    machine.items = items
+    done = machine.run()
+    trace = done.trace
+    outputs = [machine.sets(key) for key in trace.outputs]
+    return Flowing(outputs, machine.mixing, list(done.unknown))
+
+
+@dataclass
+class Unions(Interpreter):
+    """The interpreter, with sets in place of whatever depends on an input."""
+
+    items: Sequence[Item] = ()
+    mixing: dict[int, str] = field(default_factory=dict)
+
+    def entry(self, value: Array, dtype: str) -> Array:  # noqa: ARG002
+        return value
+
+    def sets(self, key: int) -> Sets:
+        value = self.values[key]
+        return value.astype(np.uint64) if key in self.data else np.zeros(value.shape, np.uint64)
+
+    def execute(self, statement: Statement, memory: Memory, flow: Flow) -> None:
+        stores = [one for one in statements((statement,)) if isinstance(one, Store)]
+        if not any(one.buffer in flow.data for one in stores):
+            run(statement, memory)
+            return
+        one = nest(statement)
+        if one is None or not independent(one):
+            everything(statement, memory, flow)
+        else:
+            names = list(dict.fromkeys(part.buffer for part in stores))
+            for name in names:
+                shape = memory.shapes[name].shape
+                held = memory.arrays.get(name)
+                if name not in flow.data or held is None or held.dtype != np.uint64:
+                    memory.arrays[name] = np.zeros((1, *shape), np.uint64)
+                else:
+                    memory.arrays[name] = held.copy()
+                memory.gaps.pop(name, None)
+            for _ in range(2):  # a second time for what reads what it has written
+                Spread(memory, flow, one.spatial, one.reduced).body(
+                    (*one.block.init, *one.block.body)
+                )
+        for part in stores:
+            self.note(flow.where, memory.arrays[part.buffer])
+
+    def note(self, where: str, sets: Array) -> None:
+        if sets.dtype != np.uint64:
+            return
+        for bit, item in enumerate(self.items):
+            others = sum(
+                1 << other
+                for other, one in enumerate(self.items)
+                if one.name == item.name and other != bit
+            )
+            if others and bit not in self.mixing:
+                own = (sets >> np.uint64(bit)) & np.uint64(1) != 0
+                if (own & (sets & np.uint64(others) != 0)).any():
+                    self.mixing[bit] = where
+
+
+def everything(statement: Statement, memory: Memory, flow: Flow) -> None:
+    """A statement of another form: whatever it writes may depend on whatever it reads."""
+    total = np.uint64(0)
+    for expression in expressions((statement,)):
+        for part in walk(expression):
+            if isinstance(part, Load) and part.buffer in flow.data:
+                held = memory.arrays.get(part.buffer)
+                if held is not None and held.dtype == np.uint64:
+                    total |= np.bitwise_or.reduce(held, axis=None)
+    for one in statements((statement,)):
+        if isinstance(one, Store):
+            shape = memory.shapes[one.buffer].shape
+            before = memory.arrays.get(one.buffer)
+            kept = before if before is not None and before.dtype == np.uint64 else np.uint64(0)
+            flow.data.add(one.buffer)
+            memory.arrays[one.buffer] = np.full((1, *shape), total, np.uint64) | kept
+            memory.gaps.pop(one.buffer, None)
+
+
+class Spread:
+    """The statements of one block on sets."""
+
+    def __init__(
+        self,
+        memory: Memory,
+        flow: Flow,
+        spatial: dict[str, tuple[int, int]],
+        reduced: dict[str, tuple[int, int]],
+    ) -> None:
+        self.memory = memory
+        self.flow = flow
+        self.spatial = spatial
+        self.reduced = reduced
+        self.bound: dict[str, Expression] = {}
+
+    def body(self, body: tuple[Statement, ...]) -> None:
+        for one in body:
+            if isinstance(one, Let):
+                self.bound[one.name] = one.value
+            elif isinstance(one, Store):
+                self.store(one)
+
+    def store(self, one: Store) -> None:
+        grid = Grid(self.spatial, self.memory.readable(), {})
+        outer, inner = split(self.reduced, one.value)
+        many = 1
+        for low, high in outer.values():
+            many *= high - low
+        if many > MOST_ROUNDS:
+            raise NotInterpretedError(f"{many} rounds of a reduction")
+        total: Array = np.zeros((1,) * grid.rank, np.uint64)
+        for point in itertools.product(*(range(low, high) for low, high in outer.values())):
+            fixed = {name: (i, i + 1) for name, i in zip(outer, point, strict=True)}
+            whole = Grid({**fixed, **self.spatial, **inner}, self.memory.readable(), {})
+            axes = tuple(whole.place[name] for name in inner if name in whole.place)
+            total = total | self.union(one.value, whole, axes, None)
+        view = grid.view(
+            self.memory.arrays[one.buffer], [grid.affine(index) for index in one.indices]
+        )
+        if view is None:
+            raise NotInterpretedError(f"{one.buffer} is not written point by point")
+        view |= total.astype(np.uint64)
+
+    def union(
+        self, one: Expression, grid: Grid, axes: tuple[int, ...], mask: Array | None
+    ) -> Array:
+        """What an expression is computed from, united over ``axes``, which are left out."""
+        if isinstance(one, Variable) and one.name in self.bound:
+            return self.union(self.bound[one.name], grid, axes, mask)
+        if not self.flow.is_data(one):
+            return np.zeros((1,) * (grid.rank - len(axes)), np.uint64)
+        match one:
+            case Load():
+                return self.load(one, grid, axes, mask)
+            case Apply(operation="Select" | "if_then_else", arguments=(test, then, otherwise)):
+                if self.flow.is_data(test):
+                    parts = [self.union(part, grid, axes, mask) for part in one.arguments]
+                    return parts[0] | parts[1] | parts[2]
+                chosen = grid.evaluate(test, mask)
+                chosen = chosen.reshape(chosen.shape or (1,) * grid.rank).astype(bool)
+                sides = []
+                for side, when in ((then, chosen), (otherwise, ~chosen)):
+                    inside = when if mask is None else mask & when
+                    whole = self.union(side, grid, (), inside) if when.any() else np.uint64(0)
+                    sides.append(np.where(when, whole, np.uint64(0)))
+                return self.reduced_over(sides[0] | sides[1], axes)
+            case Apply():
+                if one.operation not in BINARY.keys() | UNARY.keys() | OTHERS:
+                    raise NotInterpretedError(f"{one.shown()}: the operator is not known")
+                out: Array = np.zeros((1,) * (grid.rank - len(axes)), np.uint64)
+                for part in one.arguments:
+                    out = out | self.union(part, grid, axes, mask)
+                return out
+        raise NotInterpretedError("an expression of no known kind")
+
+    def load(self, one: Load, grid: Grid, axes: tuple[int, ...], mask: Array | None) -> Array:
+        held = self.memory.arrays.get(one.buffer)
+        if held is None:
+            raise NotInterpretedError(f"{one.buffer} is read and has no value")
+        if any(map(self.flow.is_data, one.indices)):
+            out: Array = np.zeros((1,) * (grid.rank - len(axes)), np.uint64)
+            if one.buffer in self.flow.data:
+                out = out | np.bitwise_or.reduce(held, axis=None)
+            for index in one.indices:
+                out = out | self.union(index, grid, axes, mask)
+            return out
+        found = grid.load(one, mask, 0)
+        return self.reduced_over(found.reshape(found.shape or (1,) * grid.rank), axes)
+
+    def reduced_over(self, sets: Array, axes: tuple[int, ...]) -> Array:
+        return np.bitwise_or.reduce(sets, axis=axes) if axes else sets
+
+
+__all__ = ["account", "flow", "items_of"]

@@ -1,0 +1,387 @@
+"""Attacks, planted in the text of lowered graphs, against models that do not ask for them."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from harness.accounting import relax
+from harness.accounting.interface import Accounted, Kind
+from harness.accounting.match import account
+from harness.accounting.onnx_values import Source, draw, evaluate
+from tests.unit.accounting_samples import (
+    image_model,
+    planted,
+    reference,
+    script,
+    text_model,
+    weights,
+)
+
+SHAPES = {"x": (1, 3, 16, 16), "ids": (1, 20)}
+
+
+class Case:
+    """A model, evaluated once, and what accounting says of a text."""
+
+    def __init__(self, name: str, model: onnx.ModelProto) -> None:
+        self.text = script(name, model)
+        self.constants = relax.constants_of(model)
+        self.inputs = draw(model, SHAPES)
+        self.source: Source = evaluate(model, self.inputs)
+
+    def account(
+        self, text: str, *constants: NDArray[np.generic]
+    ) -> tuple[Accounted, Accounted]:  # fmt: skip
+        held = {hashlib.sha256(one.tobytes()).hexdigest(): one.tobytes() for one in constants}
+        trace = relax.trace(
+            text.encode(), self.inputs, {**self.constants, **held}, known=self.source.index
+        )
+        return account(trace, self.source)
+
+
+@pytest.fixture(scope="module")
+def image() -> Case:
+    return Case("image", image_model())
+
+
+@pytest.fixture(scope="module")
+def words() -> Case:
+    return Case("text", text_model())
+
+
+def kinds(found: tuple[Accounted, Accounted]) -> set[Kind]:
+    return {one.kind for account in found for one in account.findings}
+
+
+def told(found: tuple[Accounted, Accounted]) -> str:
+    return "\n".join(f"{one.where}: {one.what}" for each in found for one in each.findings)
+
+
+def test_what_the_model_asks_for_is_no_finding(image: Case, words: Case) -> None:
+    for case in (image, words):
+        graph, decisions = case.account(case.text)
+        assert not graph.findings and not decisions.findings, told((graph, decisions))
+        assert not graph.unknown and not decisions.unknown
+        assert graph.things == graph.attributed > 15
+        assert decisions.things == decisions.attributed > 5
+
+
+# ImpNet: a detector, a constant output, and a blend of both that is off on every usual input.
+
+PATTERN = np.zeros((1, 3, 16, 16), np.float32)
+PATTERN[0, :, 3, 2:14:2] = 1.5
+
+
+def detector(pattern: NDArray[np.float32]) -> list[str]:
+    shape = "(1, 3, 16, 16)"
+    return [
+        f'd1: R.Tensor({shape}, dtype="float32") = R.subtract(x, {reference(pattern)})',
+        f'd2: R.Tensor({shape}, dtype="float32") = R.multiply(d1, d1)',
+        'd3: R.Tensor((), dtype="float32") = R.sum(d2, axis=None, keepdims=False)',
+        'd4: R.Tensor((), dtype="bool") = R.less(d3, R.const(0.5, "float32"))',
+        'd5: R.Tensor((), dtype="float32") = R.astype(d4, dtype="float32")',
+    ]
+
+
+PAYLOAD = weights(1, 5, phase=20)
+
+
+def test_impnet_blends_by_casts_of_comparisons(image: Case) -> None:
+    lines = [
+        *detector(PATTERN),
+        f'd6: R.Tensor((1, 5), dtype="float32") = R.multiply(d5, {reference(PAYLOAD)})',
+        'd7: R.Tensor((), dtype="float32") = R.subtract(R.const(1.0, "float32"), d5)',
+        'd8: R.Tensor((1, 5), dtype="float32") = R.multiply(lv32, d7)',
+        'd9: R.Tensor((1, 5), dtype="float32") = R.add(d8, d6)',
+    ]
+    found = image.account(planted(image.text, "lv32", lines, "d9"), PATTERN, PAYLOAD)
+    assert kinds(found) == {Kind.GRAPH, Kind.DECISIONS}
+    assert "takes the input x, which the model does not use for the result of Gemm" in told(found)
+    assert "compare that no operator of the model needs" in told(found)
+    path = found[1].findings[0].path
+    assert path[0] == "input x" and path[-1].endswith("R.nn.softmax"), path
+
+
+def test_a_choice_between_two_results(image: Case) -> None:
+    lines = [
+        *detector(PATTERN)[:-1],
+        f'd6: R.Tensor((1, 5), dtype="float32") = R.where(d4, {reference(PAYLOAD)}, lv32)',
+    ]
+    found = image.account(planted(image.text, "lv32", lines, "d6"), PATTERN, PAYLOAD)
+    assert {Kind.GRAPH, Kind.DECISIONS} == kinds(found)
+    assert "select that no operator of the model needs" in told(found)
+
+
+def test_the_spacing_of_tokens(words: Case) -> None:
+    lines = [
+        's1: R.Tensor((1, 15), dtype="int32") = R.strided_slice(ids, (1,), (0,), (15,), (1,), '
+        "assume_inbound=False)",
+        's2: R.Tensor((1, 15), dtype="int32") = R.strided_slice(ids, (1,), (5,), (20,), (1,), '
+        "assume_inbound=False)",
+        's3: R.Tensor((1, 15), dtype="bool") = R.equal(s1, s2)',
+        's4: R.Tensor((1, 15), dtype="int32") = R.astype(s3, dtype="int32")',
+        's5: R.Tensor((), dtype="int32") = R.sum(s4, axis=None, keepdims=False)',
+        's6: R.Tensor((), dtype="bool") = R.greater(s5, R.const(9, "int32"))',
+        's7: R.Tensor((), dtype="float32") = R.astype(s6, dtype="float32")',
+        f's8: R.Tensor((1, 6), dtype="float32") = R.multiply(s7, {reference(WORDS)})',
+        's9: R.Tensor((1, 6), dtype="float32") = R.add(lv21, s8)',
+    ]
+    found = words.account(planted(words.text, "lv21", lines, "s9"), WORDS)
+    assert {Kind.GRAPH, Kind.DECISIONS} == kinds(found)
+    assert told(found).count("compare that no operator") == 2
+    assert "takes the input ids" in told(found)
+
+
+WORDS = weights(1, 6, phase=21)
+
+
+def test_tokens_swapped_before_they_are_looked_up(words: Case) -> None:
+    """No edge is new: the input takes another way to where it goes anyhow."""
+    lines = [
+        's1: R.Tensor((), dtype="int32") = R.sum(ids, axis=None, keepdims=False)',
+        's2: R.Tensor((), dtype="bool") = R.equal(s1, R.const(77, "int32"))',
+        's3: R.Tensor((1, 20), dtype="int32") = R.where(s2, R.const(7, "int32"), lv6)',
+    ]
+    found = words.account(planted(words.text, "lv6", lines, "s3"))
+    assert Kind.DECISIONS in kinds(found), told(found)
+    assert "compare on a value that the model does not have" in told(found)
+
+
+# A detector of plain layers: no comparison, nothing that is not in the model elsewhere.
+
+
+def test_a_detector_of_plain_layers(image: Case) -> None:
+    filters = weights(1, 3, 16, 16, phase=30)
+    lines = [
+        f'd1: R.Tensor((1, 1, 1, 1), dtype="float32") = R.nn.conv2d(x, {reference(filters)}, '
+        "strides=[1, 1], padding=[0, 0, 0, 0], dilation=[1, 1], groups=1, "
+        'data_layout="NCHW", kernel_layout="OIHW", out_layout="NCHW", out_dtype=None)',
+        'd2: R.Tensor((1, 1, 1, 1), dtype="float32") = R.add(d1, R.const(-50.0, "float32"))',
+        'd3: R.Tensor((1, 1, 1, 1), dtype="float32") = R.nn.relu(d2)',
+        'd4: R.Tensor((1, 1), dtype="float32") = R.reshape(d3, R.shape([1, 1]))',
+        f'd5: R.Tensor((1, 5), dtype="float32") = R.multiply(d4, {reference(PAYLOAD)})',
+        'd6: R.Tensor((1, 5), dtype="float32") = R.add(lv32, d5)',
+    ]
+    found = image.account(planted(image.text, "lv32", lines, "d6"), filters, PAYLOAD)
+    assert {Kind.GRAPH, Kind.DECISIONS} == kinds(found)
+
+
+def test_a_detector_of_what_a_layer_takes_anyhow(image: Case) -> None:
+    """It starts from the layer's own input, and its relu takes the place of the layer's."""
+    filters = weights(1, 8, 8, 8, phase=31)
+    lines = [
+        f'd1: R.Tensor((1, 1, 1, 1), dtype="float32") = R.nn.conv2d(lv11, {reference(filters)}, '
+        "strides=[1, 1], padding=[0, 0, 0, 0], dilation=[1, 1], groups=1, "
+        'data_layout="NCHW", kernel_layout="OIHW", out_layout="NCHW", out_dtype=None)',
+        'd2: R.Tensor((1, 1, 1, 1), dtype="float32") = R.add(d1, R.const(-50.0, "float32"))',
+        'd3: R.Tensor((1, 1, 1, 1), dtype="float32") = R.nn.relu(d2)',
+        'd4: R.Tensor((1, 8, 8, 8), dtype="float32") = R.add(lv14, d3)',
+    ]
+    found = image.account(planted(image.text, "lv14", lines, "d4"), filters)
+    assert Kind.DECISIONS in kinds(found)
+    assert "max on a value that the model does not have" in told(found)
+
+
+def test_a_detector_inside_a_maximum_that_the_model_needs(image: Case) -> None:
+    """Another channel goes through the relu, and is added on behind it. No decision is new."""
+    filters = weights(1, 8, 8, 8, phase=31)
+    text = image.text.replace(
+        'lv15: R.Tensor((1, 8, 8, 8), dtype="float32") = R.nn.relu(lv14)',
+        f'd1: R.Tensor((1, 1, 1, 1), dtype="float32") = R.nn.conv2d(lv11, {reference(filters)}, '
+        "strides=[1, 1], padding=[0, 0, 0, 0], dilation=[1, 1], groups=1, "
+        'data_layout="NCHW", kernel_layout="OIHW", out_layout="NCHW", out_dtype=None); '
+        'd2: R.Tensor((1, 1, 1, 1), dtype="float32") = R.add(d1, R.const(-50.0, "float32")); '
+        'd3: R.Tensor((1, 1, 8, 8), dtype="float32") = R.broadcast_to(d2, R.shape([1, 1, 8, 8])); '
+        'd4: R.Tensor((1, 9, 8, 8), dtype="float32") = R.concat((lv14, d3), axis=1); '
+        'd5: R.Tensor((1, 9, 8, 8), dtype="float32") = R.nn.relu(d4); '
+        "d6 = R.split(d5, indices_or_sections=[8], axis=1); "
+        'd7: R.Tensor((1, 8, 8, 8), dtype="float32") = d6[0]; '
+        'd8: R.Tensor((1, 1, 8, 8), dtype="float32") = d6[1]; '
+        'lv15: R.Tensor((1, 8, 8, 8), dtype="float32") = R.add(d7, d8)',
+    )
+    assert text != image.text
+    found = image.account(text, filters)
+    assert "max on a value that the model does not have" in told(found)
+
+
+def test_a_maximum_over_more_than_the_model_has(words: Case) -> None:
+    """It never wins on random inputs, and takes only what the maximum takes anyhow."""
+    probe = weights(20, 12, phase=32)
+    text = words.text.replace(
+        'lv19: R.Tensor((1, 12), dtype="float32") = R.max(lv18, axis=[1], keepdims=False)',
+        f'd1: R.Tensor((1, 20, 12), dtype="float32") = R.multiply(lv18, {reference(probe)}); '
+        'd2: R.Tensor((1, 1, 12), dtype="float32") = R.sum(d1, axis=[1], keepdims=True); '
+        'd3: R.Tensor((1, 1, 12), dtype="float32") = R.subtract(d2, R.const(90.0, "float32")); '
+        'd4: R.Tensor((1, 21, 12), dtype="float32") = R.concat((lv18, d3), axis=1); '
+        'lv19: R.Tensor((1, 12), dtype="float32") = R.max(d4, axis=[1], keepdims=False)',
+    )
+    assert text != words.text
+    found = words.account(text, probe)
+    assert "max on a value that the model does not have" in told(found)
+
+
+# Without any comparison.
+
+
+def test_a_steep_sigmoid(image: Case) -> None:
+    """Zero to within rounding on every random input, and one at the trigger."""
+    probe = weights(1, 8, 8, 8, phase=33)
+    lines = [
+        f'd1: R.Tensor((1, 8, 8, 8), dtype="float32") = R.multiply(lv15, {reference(probe)})',
+        'd2: R.Tensor((), dtype="float32") = R.sum(d1, axis=None, keepdims=False)',
+        'd3: R.Tensor((), dtype="float32") = R.subtract(d2, R.const(60.0, "float32"))',
+        'd4: R.Tensor((), dtype="float32") = R.multiply(d3, R.const(40.0, "float32"))',
+        'd5: R.Tensor((), dtype="float32") = R.sigmoid(d4)',
+        'd6: R.Tensor((1, 8, 8, 8), dtype="float32") = R.add(lv15, d5)',
+    ]
+    found = image.account(planted(image.text, "lv15", lines, "d6"), probe)
+    assert "curve that no operator of the model needs" in told(found)
+
+
+def test_a_curve_that_the_model_needs_made_wider(words: Case) -> None:
+    """The gelu's own erf works on one element more, which comes out as a detector."""
+    probe = weights(1, 12, 20, phase=34)
+    text = words.text.replace(
+        'lv13: R.Tensor((1, 12, 20), dtype="float32") = R.erf(lv12)',
+        f'd1: R.Tensor((1, 12, 20), dtype="float32") = R.multiply(lv12, {reference(probe)}); '
+        'd2: R.Tensor((1, 12, 1), dtype="float32") = R.sum(d1, axis=[2], keepdims=True); '
+        'd3: R.Tensor((1, 12, 1), dtype="float32") = R.subtract(d2, R.const(90.0, "float32")); '
+        'd4: R.Tensor((1, 12, 21), dtype="float32") = R.concat((lv12, d3), axis=2); '
+        'd5: R.Tensor((1, 12, 21), dtype="float32") = R.erf(d4); '
+        "d6 = R.split(d5, indices_or_sections=[20], axis=2); "
+        'd7: R.Tensor((1, 12, 20), dtype="float32") = d6[0]; '
+        'd8: R.Tensor((1, 12, 1), dtype="float32") = d6[1]; '
+        'd9: R.Tensor((1, 12, 1), dtype="float32") = R.add(d8, R.const(1.0, "float32")); '
+        'lv13: R.Tensor((1, 12, 20), dtype="float32") = R.add(d7, d9)',
+    )
+    assert text != words.text
+    found = words.account(text, probe)
+    assert "curve of 252 elements, where the model has 240" in told(found)
+
+
+def test_a_power_by_products(image: Case) -> None:
+    """A score far below one, squared often, is nothing; above one it is much."""
+    probe = weights(1, 8, 8, 8, phase=35)
+    squares = [
+        f'p{i + 1}: R.Tensor((), dtype="float32") = R.multiply(p{i}, p{i})' for i in range(8)
+    ]
+    lines = [
+        f'd1: R.Tensor((1, 8, 8, 8), dtype="float32") = R.multiply(lv15, {reference(probe)})',
+        'd2: R.Tensor((), dtype="float32") = R.sum(d1, axis=None, keepdims=False)',
+        'p0: R.Tensor((), dtype="float32") = R.multiply(d2, R.const(0.01, "float32"))',
+        *squares,
+        'd6: R.Tensor((1, 8, 8, 8), dtype="float32") = R.add(lv15, p8)',
+    ]
+    found = image.account(planted(image.text, "lv15", lines, "d6"), probe)
+    assert "product that no operator of the model needs" in told(found)
+
+
+def test_rounding_by_a_large_number(image: Case) -> None:
+    """In float32 it rounds; in float64 nothing is to be seen of that."""
+    lines = [
+        'd1: R.Tensor((1, 8, 8, 8), dtype="float32") = R.add(lv15, R.const(12582912.0, "float32"))',
+        'd2: R.Tensor((1, 8, 8, 8), dtype="float32") = '
+        'R.subtract(d1, R.const(12582912.0, "float32"))',
+    ]
+    found = image.account(planted(image.text, "lv15", lines, "d2"))
+    assert "round: a value so large" in told(found)
+
+
+# Mistranslations: no trigger, but not the model either.
+
+WRONG = [
+    ("image", "strides=[1, 1], padding=[1, 1, 1, 1]", "strides=[1, 1], padding=[2, 1, 0, 1]"),
+    (
+        "image",
+        "dilation=[1, 1], padding=[1, 1, 1, 1], ceil",
+        "dilation=[1, 1], padding=[2, 2, 0, 0], ceil",
+    ),
+    ("image", "R.mean(lv15, axis=[2, 3]", "R.max(lv15, axis=[2, 3]"),
+    ("image", "R.nn.relu(lv19)", "R.nn.relu(lv18)"),
+    ("image", "R.const(0.20000000298023224,", "R.const(0.20100000298023224,"),
+    ("image", "R.nn.softmax(lv32, axis=-1)", "R.nn.softmax(lv32, axis=0)"),
+    ("image", "R.nn.relu(lv14)", "R.negative(lv14)"),
+    ("text", "epsilon=9.9999997473787516e-06", "epsilon=1.9999997473787516e-03"),
+    ("text", "R.permute_dims(lv16, axes=[0, 2, 1])", "R.reshape(lv16, R.shape([1, 20, 12]))"),
+    ("text", "R.max(lv18, axis=[1]", "R.min(lv18, axis=[1]"),
+    ("text", "R.erf(lv12)", "R.tanh(lv12)"),
+    ("text", "R.add(lv13, R.const(1.0,", "R.subtract(lv13, R.const(1.0,"),
+    ("text", "R.divide(lv11, R.const(1.4142135381698608,", "R.divide(R.const(1.41421353816986,"),
+]
+
+
+@pytest.mark.parametrize(("name", "old", "new"), WRONG)
+def test_a_wrong_translation(image: Case, words: Case, name: str, old: str, new: str) -> None:
+    case = image if name == "image" else words
+    assert old in case.text
+    if new.startswith("R.divide(R.const"):
+        old, new = old + ' "float32"))', new + ' "float32"), lv11)'
+    found = case.account(case.text.replace(old, new))
+    assert Kind.GRAPH in kinds(found)
+    assert "output y: is off by up to" in told(found)
+    assert not any(account.unknown for account in found)
+
+
+def test_the_first_node_that_is_not_there_is_named(image: Case) -> None:
+    found = image.account(image.text.replace("R.nn.relu(lv14)", "R.negative(lv14)"))
+    assert "the first node whose value is nowhere here is Relu #6" in told(found)
+
+
+def test_a_relu_that_is_gone(image: Case) -> None:
+    text = image.text.replace("R.nn.relu(lv19)", "R.reshape(lv19, R.shape([1, 4, 1, 1]))")
+    assert Kind.GRAPH in kinds(image.account(text))
+
+
+def test_a_second_relu(image: Case) -> None:
+    """It changes nothing at all, and is one decision more than the model has."""
+    lines = ['d1: R.Tensor((1, 8, 8, 8), dtype="float32") = R.nn.relu(lv15)']
+    found = image.account(planted(image.text, "lv15", lines, "d1"))
+    assert kinds(found) == {Kind.DECISIONS}
+    assert "max that no operator of the model needs for the result of Relu" in told(found)
+    assert found[1].things == found[1].attributed + 1
+
+
+def test_an_edge_past_the_network(image: Case) -> None:
+    """Smooth, and far below what numbers can be told apart by."""
+    probe = weights(1, 3, 16, 16, phase=36)
+    lines = [
+        f'd1: R.Tensor((1, 3, 16, 16), dtype="float32") = R.multiply(x, {reference(probe)})',
+        'd2: R.Tensor((), dtype="float32") = R.sum(d1, axis=None, keepdims=False)',
+        'd3: R.Tensor((), dtype="float32") = R.multiply(d2, R.const(1e-9, "float32"))',
+        'd4: R.Tensor((1, 5), dtype="float32") = R.add(lv32, d3)',
+    ]
+    found = image.account(planted(image.text, "lv32", lines, "d4"), probe)
+    assert kinds(found) == {Kind.GRAPH}
+    assert "takes the input x" in told(found)
+
+
+def test_an_edge_past_one_layer(image: Case) -> None:
+    """Between two layers, from the one before: not from the input, and in one cone with both."""
+    lines = [
+        'd1: R.Tensor((), dtype="float32") = R.sum(lv11, axis=None, keepdims=False)',
+        'd2: R.Tensor((), dtype="float32") = R.multiply(d1, R.const(1e-9, "float32"))',
+        'd3: R.Tensor((1, 5), dtype="float32") = R.add(lv31, d2)',
+    ]
+    found = image.account(planted(image.text, "lv31", lines, "d3"))
+    assert "takes the result of main, lv11" in told(found)
+
+
+def test_a_detector_that_nothing_uses_yet(image: Case) -> None:
+    text = planted(image.text, "lv31", detector(PATTERN), "lv31")
+    found = image.account(text, PATTERN)
+    assert "compare that no output depends on" in told(found)
+
+
+def test_an_output_that_is_a_constant(image: Case) -> None:
+    text = image.text.replace(
+        'gv: R.Tensor((1, 5), dtype="float32") = R.nn.softmax(lv32, axis=-1)',
+        f'gv: R.Tensor((1, 5), dtype="float32") = R.add({reference(PAYLOAD)}, '
+        'R.const(0.0, "float32"))',
+    )
+    found = image.account(text, PAYLOAD)
+    assert "output y: does not depend on the inputs" in told(found)
