@@ -12,13 +12,15 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from harness import process
+from harness import __version__, process
 from harness.accounting.interface import Accounted, Kind
 from harness.models import Account, BuildRecord, LeftOver, Model
+from harness.shelf import Shelf
 from harness.store import Store
 from harness.text import printable
 
@@ -31,6 +33,17 @@ NORMALIZED = ("llvm-unoptimized/", "llvm/")
 KINDS = (Kind.GRAPH, Kind.CONSTANTS, Kind.DECISIONS, Kind.REACH)
 _ROOT = Path(__file__).resolve().parent.parent
 _ADAPTER = TypeAdapter(tuple[Accounted, ...])
+
+
+@dataclass(frozen=True)
+class _Entry:
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    found: tuple[Accounted, ...]
+    made: str  # YYYY-MM-DD
+
+
+_ENTRY = TypeAdapter(_Entry)
 
 
 @dataclass(frozen=True)
@@ -95,12 +108,57 @@ def account(job: Job, store: Store, folder: Path) -> tuple[Accounted, ...]:
     return (*found, *(one for one in _no_answer("nothing was looked at") if one.kind in missing))
 
 
+class Memory:
+    """Answers of earlier runs that had nothing left over, and nothing unknown, in ``folder``.
+
+    As for replays (:mod:`harness.remembered`): an answer is a pure function of the sources and of
+    the code that reads them, it can only confirm, and one in sixteen is worked out again.
+    """
+
+    def __init__(self, folder: Path, engine: str) -> None:
+        self._shelf = Shelf(folder, engine, __version__, _code())
+
+    def recall(self, job: Job) -> tuple[tuple[Accounted, ...], str] | None:
+        """The answer, and the day on which it was worked out."""
+        data = self._shelf.read(job.key)
+        if data is None:
+            return None
+        try:
+            entry = _ENTRY.validate_json(data)
+        except ValidationError:
+            return None
+        return (entry.found, entry.made) if clean(entry.found) else None
+
+    def keep(self, job: Job, found: tuple[Accounted, ...], today: date) -> None:
+        """Remember a clean answer; of any other, forget what was remembered before."""
+        if clean(found):
+            self._shelf.write(job.key, _ENTRY.dump_json(_Entry(found, today.isoformat())))
+        else:
+            self._shelf.remove(job.key)
+
+
+def clean(found: tuple[Accounted, ...]) -> bool:
+    return bool(found) and not any(each.findings or each.unknown for each in found)
+
+
+def _code() -> str:
+    """A digest of the code that accounts: other code, other answers."""
+    digest = hashlib.sha256()
+    for path in sorted((_ROOT / "harness" / "accounting").glob("*.py")):
+        digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
 def _no_answer(why: str) -> tuple[Accounted, ...]:
     return tuple(Accounted(kind, "library", 0, 0, unknown=(why,)) for kind in KINDS)
 
 
-def results(record: BuildRecord, found: tuple[Accounted, ...], served: str) -> tuple[Account, ...]:
-    """For the report. ``served``: the build that the job ran for."""
+def results(
+    record: BuildRecord, found: tuple[Accounted, ...], served: str, remembered: str | None = None
+) -> tuple[Account, ...]:
+    """For the report. ``served``: the build that the job ran for; ``remembered``: the day of the
+    earlier run that the answer comes from.
+    """
     return tuple(
         Account(
             kind=each.kind.value,
@@ -116,6 +174,7 @@ def results(record: BuildRecord, found: tuple[Accounted, ...], served: str) -> t
             ),
             unknown=each.unknown,
             shared_with=None if served == record.id else served,
+            remembered=remembered,
         )
         for each in found
     )

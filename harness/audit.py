@@ -91,7 +91,8 @@ class Request:
     notes: tuple[str, ...] = ()
     locales: tuple[str, ...] = ()  # that builds will find on this machine
     memory: Memory | None = None  # of replays
-    account: bool = False  # hold each control build against its model
+    books: account.Memory | None = None  # of accounting
+    account: bool = True  # hold each control build against its model
     without: frozenset[tuple[str, str]] = frozenset()  # (model, toolchain) that are not built
 
 
@@ -178,6 +179,15 @@ def run(request: Request, engine: Engine, store: Store, progress: Progress) -> R
 
 
 @dataclass(frozen=True)
+class Books:
+    """What accounting for a build found; ``remembered``: the day of an earlier run that did."""
+
+    found: tuple[Accounted, ...]
+    remembered: str | None = None
+    wall_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class _Work:
     """What every task of this run needs."""
 
@@ -208,9 +218,18 @@ class _Work:
         self.store.save_build(self.request.run, record, log, self.key(build))
         return record
 
-    def account(self, job: account.Job) -> tuple[Accounted, ...]:
+    def account(self, job: account.Job) -> Books:
+        """What the job finds. What it found before is enough if that was nothing."""
+        memory = self.request.books
+        before = memory.recall(job) if memory else None
+        if before is not None and not doubted():
+            return Books(*before)
+        began = time.monotonic()
         with self.folder() as folder:
-            return account.account(job, self.store, folder)
+            found = account.account(job, self.store, folder)
+        if memory:
+            memory.keep(job, found, self.request.today)
+        return Books(found, wall_seconds=time.monotonic() - began)
 
     def key(self, build: plan.Build) -> str:
         """A digest of all that decides what this build makes: another key, another build."""
@@ -267,7 +286,7 @@ def _build_and_check(
     needed = _needed_replays(builds, work.request)
     wanted: list[tuple[replaying.Recipe, BuildRecord, replaying.Replayer, Wanted]] = []
     models = {model.name: model for model in work.request.models}
-    accounting: dict[str, tuple[str, Future[tuple[Accounted, ...]]]] = {}  # key → served, result
+    accounting: dict[str, tuple[str, Future[Books]]] = {}  # key → served, result
     accountable: list[tuple[BuildRecord, str]] = []  # build, key
 
     with Workers(work.request.jobs) as pool:
@@ -284,12 +303,12 @@ def _build_and_check(
             if record.outcome is not Outcome.BUILT:
                 return
             canonical = work.comparer.canonical(record)
-            books = account.job_for(record, models[record.model], canonical)
-            if books is not None and record.variation.name == CONTROL and work.request.account:
-                accountable.append((record, books.key))
-                if books.key not in accounting:
-                    look = partial(work.account, books)
-                    accounting[books.key] = record.id, submit("account", record.id, look)
+            asked = account.job_for(record, models[record.model], canonical)
+            if asked is not None and record.variation.name == CONTROL and work.request.account:
+                accountable.append((record, asked.key))
+                if asked.key not in accounting:
+                    look = partial(work.account, asked)
+                    accounting[asked.key] = record.id, submit("account", record.id, look)
             for recipe, replayer in _replays_of(record, work.request):
                 if recipe.optional and recipe.name not in needed:
                     continue
@@ -316,8 +335,6 @@ def _build_and_check(
                     records[result.id] = result
                     progress.finished(what, build_id, result.outcome.value, result.wall_seconds)
                     plan_checks(result)
-                elif isinstance(result, tuple):
-                    progress.finished(what, build_id, "done", 0)
                 else:
                     progress.finished(what, build_id, "done", result.wall_seconds)
 
@@ -329,11 +346,11 @@ def _build_and_check(
         if key and served[key] != record.id:
             result = replace(result, shared_with=served[key])
         replays.append(result)
-    accounts = [
-        one
-        for record, name in accountable
-        for one in account.results(record, accounting[name][1].result(), accounting[name][0])
-    ]
+    accounts: list[Account] = []
+    for record, name in accountable:
+        first, future = accounting[name]
+        books = future.result()
+        accounts += account.results(record, books.found, first, books.remembered)
     return [records[build.id] for build in builds if build.id in records], replays, accounts
 
 

@@ -341,6 +341,7 @@ class Account:
     left_over: tuple[LeftOver, ...] = ()
     unknown: tuple[str, ...] = ()
     shared_with: str | None = None
+    remembered: str | None = None  # the day of the earlier run that it comes from, YYYY-MM-DD
 
     @property
     def verdict(self) -> Verdict:

@@ -20,10 +20,7 @@ lies there and rots, and for who gets at nothing else.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import secrets
-import tempfile
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -33,10 +30,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from harness import __version__
 from harness.errors import StoreError
 from harness.replay import Job, Regenerated, key
+from harness.shelf import Shelf
 from harness.store import Store
 
 ONE_IN = 16
-MAX_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -57,18 +54,16 @@ class Memory:
     """Results of replays in ``folder``. ``engine`` names the engine; its results are its own."""
 
     def __init__(self, folder: Path, engine: str) -> None:
-        self._folder = folder
-        self._engine = engine
+        self._shelf = Shelf(folder, engine, __version__)
 
     def recall(self, job: Job, store: Store) -> Regenerated | None:
         """What this job made before, or None. Anything that is not whole counts as None."""
-        try:
-            with self._place(job).open("rb") as file:
-                data = file.read(MAX_BYTES + 1)
-            entry = _ADAPTER.validate_json(data) if len(data) <= MAX_BYTES else None
-        except (OSError, ValidationError):
+        data = self._shelf.read(key(job))
+        if data is None:
             return None
-        if entry is None:
+        try:
+            entry = _ADAPTER.validate_json(data)
+        except ValidationError:
             return None
         opened = store.add_bytes(entry.opened.encode())
         return Regenerated(
@@ -76,39 +71,21 @@ class Memory:
         )
 
     def keep(self, job: Job, made: Regenerated, store: Store, today: date) -> None:
-        """Remember a result that is there. A full disk or a read-only cache is no matter."""
+        """Remember a result that is there."""
         if made.sha256 is None or made.opened is None:
             return
         opened = store.read(made.opened).decode()
         entry = _Entry(made.sha256, made.commands, made.wall_seconds, opened, today)
-        place = self._place(job)
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=place.parent, prefix=".")
-            try:
-                with open(handle, "wb") as file:
-                    file.write(_ADAPTER.dump_json(entry))
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(name).replace(place)
-            finally:
-                Path(name).unlink(missing_ok=True)
-        except OSError:
-            return
+        self._shelf.write(key(job), _ADAPTER.dump_json(entry))
 
     def check(self, job: Job, before: Regenerated, now: Regenerated) -> None:
         """Raises StoreError if the same job made something else before."""
         if now.sha256 is not None and now.sha256 != before.sha256:
             raise StoreError(
-                f"{self._place(job)} says that {job.recipe.name!r} made "
+                f"{self._shelf.place(key(job))} says that {job.recipe.name!r} made "
                 f"{(before.sha256 or '')[:12]}…, but it makes {now.sha256[:12]}…",
-                f"Find out who changed it, remove {self._folder}, and run again.",
+                f"Find out who changed it, remove {self._shelf.folder}, and run again.",
             )
-
-    def _place(self, job: Job) -> Path:
-        words = f"{key(job)} {self._engine} {__version__}"
-        name = hashlib.sha256(words.encode()).hexdigest()
-        return self._folder / name[:2] / f"{name}.json"
 
 
 def doubted() -> bool:

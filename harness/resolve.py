@@ -18,7 +18,7 @@ from pathlib import Path
 
 import onnx
 
-from harness import images, ledger, toolchains
+from harness import account, images, ledger, toolchains
 from harness.audit import Request
 from harness.build import Installed, Linker
 from harness.engines.docker import Docker, kind
@@ -62,6 +62,7 @@ class Options:
     keep: bool = False
     toolchain_folders: tuple[Path, ...] = ()
     explanations: Path | None = None
+    account: bool = True
 
 
 def folders(options: Options) -> tuple[Path, ...]:
@@ -155,6 +156,7 @@ def resolve(
         for compiler in dict.fromkeys(definition.compiler for definition in chosen)
     }
     _check_replays(settings.policy, recipes)
+    _check_accounting(settings.policy)
     notes = [*notes, *_unverified(recipes, settings.replayers), *_excluded(settings)]
     notes += [
         f"{d.name} is compromised on purpose ({d.redteam}): nothing of it may be released"
@@ -187,6 +189,8 @@ def resolve(
         notes=tuple(notes),
         locales=_locales(),
         memory=_memory(engine, options),
+        books=_books(engine, options),
+        account=options.account,
         without=frozenset((each.model, each.toolchain) for each in settings.without),
     )
 
@@ -196,6 +200,12 @@ def _memory(engine: Engine | None, options: Options) -> Memory | None:
     if engine is None or engine.isolation is Isolation.NONE or options.fresh:
         return None
     return Memory(cache_folder() / "replays", f"{engine.name} {engine.isolation}")
+
+
+def _books(engine: Engine | None, options: Options) -> account.Memory | None:
+    if engine is None or engine.isolation is Isolation.NONE or options.fresh:
+        return None
+    return account.Memory(cache_folder() / "accounts", f"{engine.name} {engine.isolation}")
 
 
 def run_name(seed: int) -> str:
@@ -287,6 +297,15 @@ def _check_replays(policy: Policy, recipes: Mapping[str, tuple[Recipe, ...]]) ->
             raise UsageError(
                 f"policy.required_replays names {name!r}, which no replay.toml holds",
                 f"They hold: {', '.join(sorted(known)) or 'none'}.",
+            )
+
+
+def _check_accounting(policy: Policy) -> None:
+    for name in policy.required_accounting:
+        if name not in account.KINDS:
+            raise UsageError(
+                f"policy.required_accounting names {name!r}, which accounting does not look at",
+                f"It looks at: {', '.join(account.KINDS)}.",
             )
 
 

@@ -44,6 +44,8 @@ def run_options(function: F) -> F:
                      help="Go on with an interrupted run: use the builds that it finished."),
         click.option("--fresh", is_flag=True,
                      help="Run every replay, also those with a result from an earlier run."),
+        click.option("--no-accounting", is_flag=True,
+                     help="Do not hold what was built against the model itself."),
         click.option("--no-bisect", is_flag=True,
                      help="Do not look for the variation that makes repeats differ."),
         click.option("--keep", is_flag=True,
@@ -169,6 +171,7 @@ def _options(rest: dict[str, Any]) -> Options:
         keep=rest["keep"],
         toolchain_folders=tuple(rest["folders"]),
         explanations=rest["explanations"],
+        account=not rest["no_accounting"],
     )
 
 

@@ -139,7 +139,7 @@ def _accounts(stage: StageVerdict) -> Text:
     worst_first = sorted(stage.accounts.items(), key=lambda item: -item[1].severity)
     verdict = worst_first[0][1]
     if verdict is Verdict.IDENTICAL:
-        return Text(", ".join(stage.accounts))
+        return Text("accounted for")
     kinds = ", ".join(kind for kind, found in worst_first if found is verdict)
     said = "left over" if verdict is Verdict.UNACCOUNTED else "no answer"
     return Text(f"{said}: {kinds}", style=_STYLE[verdict])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import opened, remembered
+from harness import opened, remembered, shelf
 from harness.errors import StoreError
 from harness.remembered import Memory
 from harness.replay import Job, Regenerated
@@ -96,7 +96,7 @@ def test_a_failed_replay_is_not_kept(memory: Memory, store: Store, tmp_path: Pat
         b"[]",
         b'{"sha256": 3}',
         b"\xff" * 100,
-        b" " * (remembered.MAX_BYTES + 1),
+        b" " * (shelf.MAX_BYTES + 1),
         b"[" * 100_000,
     ],
 )
