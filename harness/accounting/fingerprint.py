@@ -21,7 +21,8 @@ Array = NDArray[Any]
 # Lowered programs are interpreted in float64, so what is left is constants folded in float32.
 TOLERANCE = 5e-6
 ALIKE = 1e-7  # values of the model itself: what an epsilon is added to stays what it was
-MARKS = 4  # projections of each trial
+MARKS = 2  # projections of each trial
+FOLD = 2**14  # elements that are projected: longer values are folded first
 ROOM = 8  # how many standard deviations a projection of equal values may be off
 SEED = 0x5EED
 
@@ -50,10 +51,27 @@ def plain(values: Array) -> NDArray[np.float64]:
 
 def fingerprint(values: Array) -> Fingerprint:
     rows = plain(values)
-    finite = rows if np.isfinite(rows).all() else np.nan_to_num(rows, posinf=1e30, neginf=-1e30)
-    scale = float(np.abs(finite).max(initial=0.0))
-    marks = finite @ directions(rows.shape[1]).T if rows.size else np.zeros((len(rows), MARKS))
+    low, high = float(rows.min(initial=0.0)), float(rows.max(initial=0.0))
+    finite = rows
+    if not math.isfinite(low) or not math.isfinite(high):  # a NaN makes both NaN
+        finite = np.nan_to_num(rows, posinf=1e30, neginf=-1e30)
+        low, high = float(finite.min(initial=0.0)), float(finite.max(initial=0.0))
+    scale = max(-low, high)
+    if not rows.size:
+        return Fingerprint(rows.shape[1], scale, ())
+    flat = folded(finite)
+    marks = flat @ directions(flat.shape[1]).T
     return Fingerprint(rows.shape[1], scale, tuple(marks.ravel().tolist()))
+
+
+def folded(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Long rows laid in layers and added up; a last, partial layer is left out."""
+    layers = rows.shape[1] // FOLD
+    if layers < 2:
+        return rows
+    whole = rows[:, : layers * FOLD].reshape(len(rows), layers, FOLD)
+    found: NDArray[np.float64] = whole.mean(axis=1)
+    return found
 
 
 def near(one: Fingerprint, other: Fingerprint, tolerance: float = TOLERANCE) -> bool:
@@ -97,15 +115,17 @@ class Values:
     def __init__(self) -> None:
         self.known: dict[int, list[tuple[Fingerprint, Array, int]]] = defaultdict(list)
 
-    def add(self, values: Array, number: int) -> None:
-        mark = fingerprint(values)
+    def add(self, values: Array, number: int, mark: Fingerprint | None = None) -> None:
+        mark = mark or fingerprint(values)
         self.known[mark.size].append((mark, values, number))
 
-    def nearest(self, values: Array, tolerance: float) -> tuple[Array, int, float] | None:
+    def nearest(
+        self, values: Array, tolerance: float, mark: Fingerprint | None = None
+    ) -> tuple[Array, int, float] | None:
         """The nearest value, its number, and how far it is: a model may hold values that differ
         by little.
         """
-        mark = fingerprint(values)
+        mark = mark or fingerprint(values)
         found: tuple[Array, int, float] | None = None
         for other, held, number in self.known.get(mark.size, []):
             if not near(mark, other, tolerance):

@@ -12,6 +12,7 @@ unknown, and a finding as well if it decides more often than its tensor IR.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 
@@ -23,7 +24,7 @@ from harness.accounting.interface import (
     NotInterpretedError,
     Unaccounted,
 )
-from harness.accounting.llvm_lift import Lifted, lift
+from harness.accounting.llvm_lift import ALLOCATE, FREE, Lifted, lift
 from harness.accounting.llvm_pairs import UnlikeError, checked
 from harness.accounting.llvm_text import Assembly, Line, Routine, read
 from harness.accounting.llvm_wrapper import converts, reports, wrapper
@@ -32,6 +33,8 @@ from harness.accounting.tir_script import Function, Load, expressions, walk
 from harness.text import printable
 
 STAGE = "llvm-unoptimized"
+SYMBOLS = re.compile(rb"@([-a-zA-Z$._0-9]+)")
+MOST_ODD = 8  # findings in one function's argument checks
 SYMBOL = "__tvm_ffi_"  # what the virtual machine puts in front of a function's name
 CAST_OPCODES = {b"fptosi": Choice.ROUND, b"fptoui": Choice.ROUND, b"trunc": Choice.ROUND}
 # Rare in what decides nothing: looked at where a function cannot be lifted.
@@ -122,6 +125,8 @@ class Account:
         except NotInterpretedError as error:
             self.unknown.append(f"{STAGE}: {error}")
             return ""
+        if len(found.odd) > MOST_ODD:  # one odd value makes others odd
+            found.odd[MOST_ODD:] = [f"and {len(found.odd) - MOST_ODD} more"]
         for odd in found.odd:
             self.find(f"{function.name}, argument checks", f"neither check nor call: {odd}")
         return found.calls
@@ -202,6 +207,15 @@ class Account:
 
     def module(self) -> None:
         for name, line in self.assembly.globals.items():
+            if b"@" + name in (ALLOCATE, FREE) and b" global ptr null," not in line:
+                self.find(name.decode("ascii", "replace"), "the runtime's function is replaced")
+            if name.startswith(b"llvm."):
+                for symbol in SYMBOLS.findall(line)[1:]:
+                    if symbol.decode("ascii", "replace") not in self.assembly.routines:
+                        self.find(
+                            name.decode("ascii", "replace"),
+                            f"runs {symbol.decode('ascii', 'replace')}, which is not here",
+                        )
             if b" alias " in line or b" ifunc " in line:
                 self.find(name.decode("ascii", "replace"), "another name for a function")
         for line in self.assembly.rest:

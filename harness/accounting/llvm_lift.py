@@ -93,6 +93,7 @@ class Lifted:
     parameters: tuple[str, ...]
     guards: list[Expression]  # conditions that lead to an error return
     lines: dict[int, str]  # number of a store → its text
+    room: dict[str, int]  # base → bytes, of those that it allocates
 
 
 def lift(routine: Routine) -> Lifted:
@@ -118,6 +119,7 @@ class Lifter:
     texts: dict[int, str] = field(default_factory=dict)
     seen: set[bytes] = field(default_factory=set)
     sizes: dict[bytes, int] = field(default_factory=dict)
+    room: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> Lifted:
         routine = self.routine
@@ -138,7 +140,9 @@ class Lifter:
             raise NotInterpretedError(
                 f"{routine.name}: {min(wrong)} is read and written in between before use"
             )
-        return Lifted(tuple(body), self.types, tuple(parameters), self.guards, self.texts)
+        return Lifted(
+            tuple(body), self.types, tuple(parameters), self.guards, self.texts, self.room
+        )
 
     def unread_places(self) -> set[bytes]:
         """Allocas that are only stored to: kept for debuggers."""
@@ -363,6 +367,9 @@ class Lifter:
             case b"alloca":
                 if line.result is not None:
                     name = f"local {len(self.values)}"
+                    if line.type in TYPES:
+                        many = int(constant(line.operands[0]))
+                        self.room[name] = size_of(line.type) * many
                     self.name(line.result, Pointer(name, Number(0, "int32"), 1), {})
                 return []
         if line.result is None:
@@ -417,6 +424,8 @@ class Lifter:
                 raise NotInterpretedError(f"{self.routine.name}: {line.shown()}")
             if slot.name == ALLOCATE and line.type == b"ptr":
                 made = Pointer(f"workspace {len(self.values)}", Number(0, "int32"), 1)
+                if len(line.operands) > 2 and not line.operands[2].local:
+                    self.room[made.base] = int(constant(line.operands[2]))
                 self.name(line.result, made, {})
                 return
             if slot.name == FREE and line.type == b"i32":
@@ -504,6 +513,10 @@ def chosen(how: str, test: Expression, first: Expression, second: Expression) ->
         case Apply(operation=">" | ">=", arguments=(a, b)) if (a, b) == (first, second):
             return Apply("max", (first, second))
         case Apply(operation="<" | "<=", arguments=(a, b)) if (a, b) == (first, second):
+            return Apply("min", (first, second))
+        case Apply(operation="<" | "<=", arguments=(a, b)) if (b, a) == (first, second):
+            return Apply("max", (first, second))
+        case Apply(operation=">" | ">=", arguments=(a, b)) if (b, a) == (first, second):
             return Apply("min", (first, second))
     return Apply(how, (test, first, second))
 

@@ -9,17 +9,18 @@ that either side holds and the numbers next to them.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from harness.accounting.arrays import Array
 from harness.accounting.interface import Choice, NotInterpretedError
-from harness.accounting.llvm_lift import Lifted
-from harness.accounting.tir_block import nest
-from harness.accounting.tir_decisions import CURVES, Flow
+from harness.accounting.llvm_lift import Lifted, chosen
+from harness.accounting.tir_block import independent, nest
+from harness.accounting.tir_decisions import CURVES, QUOTIENTS, Flow
 from harness.accounting.tir_grid import Grid
 from harness.accounting.tir_operators import bounds, numpy_type
 from harness.accounting.tir_script import (
@@ -35,11 +36,15 @@ from harness.accounting.tir_script import (
     Statement,
     Store,
     Variable,
+    expressions,
+    statements,
     walk,
 )
 
 SAMPLES = 4096
 SEED = 0xACC0
+NEAR = (-25, 25, 200_001)  # a dense grid: from, to, points
+STEP = 0.5  # by how much the argument of a curve may change from point to point
 TOLERANCE = 1e-11  # relative; both sides are evaluated in float64
 APPROXIMATE = 2e-6  # for what is made of other operations below, such as tanh
 NARROW = 1e-5  # the same in float32, of 1 or more
@@ -184,11 +189,14 @@ class Samples(Grid):
         self.homes = homes
         self.content = content
         self.touched: dict[str, list[Array]] = {}
+        self.single: set[str] = set()  # buffers kept in one element
 
     def flat(self, name: str, indices: tuple[Expression, ...], depth: int = 0) -> Array:
         """Which element it is, counted through all dimensions."""
         if name not in self.homes:
             raise UnlikeError(f"{name} is read and has no value")
+        if name in self.single:
+            return np.zeros(SAMPLES, np.int64)
         shape = self.homes[name][2]
         values = [self.evaluate(index, None, depth + 1) for index in indices]
         if any(value.dtype.kind not in "iu" for value in values):
@@ -263,6 +271,7 @@ class Pairing:
     lifted: Lifted
     kept: dict[str, str] = field(default_factory=dict)
     homes: dict[str, str] = field(default_factory=dict)
+    single: set[str] = field(default_factory=set)
 
     def run(self) -> list[Excess]:
         """Raises UnlikeError if the stores do not correspond."""
@@ -294,6 +303,13 @@ class Pairing:
         shape = self.function.buffers[buffer]
         if self.homes.get(buffer, place) != place:
             raise UnlikeError(f"block {block}: another place is written to")
+        if not place.startswith("argument"):
+            width = numpy_type(shape.dtype, written=True).itemsize
+            if other.store.indices[0] == Number(0, "int32") and self.passing(buffer):
+                self.single.add(buffer)
+            elements = 1 if buffer in self.single else math.prod(shape.shape)
+            if self.lifted.room.get(place, 0) < width * elements:
+                raise UnlikeError(f"block {block}: less room than the buffer takes")
         variables, variables_other = self.draw(mine, other, wide, wide_other, rng)
 
         content = Content(rng, numbers(mine.store.value, other.store.value))
@@ -303,6 +319,7 @@ class Pairing:
             **theirs.homes,
             place: (place, shape.dtype, None),
         }
+        ours.single = self.single
         at = ours.flat(buffer, mine.store.indices)
         if not np.array_equal(at, theirs.flat(place, other.store.indices)):
             raise UnlikeError(f"block {block}: other elements are written")
@@ -328,7 +345,7 @@ class Pairing:
                 f"{int(unlike.sum())} of {SAMPLES} samples, such as {a[first]} and {b[first]}"
             )
         more = decisions(other, self.lifted.types, self.truths()) - allowed(mine, self.function)
-        if (more or different) and self.proven(mine, other):
+        if (more or different) and self.proven(mine, other) and one_element(ours, theirs):
             more, different = Counter(), ""
         if not more and not different:
             return None
@@ -341,6 +358,33 @@ class Pairing:
         b = np.broadcast_to(theirs.evaluate(other.store.value), (SAMPLES,)).astype(np.float64)
         ours.written = theirs.written = False
         return alike(a, b, NARROW)
+
+    def passing(self, buffer: str) -> bool:
+        """Whether a buffer is needed while one element of it is computed, and then no more: used
+        in one block alone, always at the same indices, whose reduction runs in the innermost loops.
+        """
+        if buffer in self.function.parameters:
+            return False
+        users = []
+        for statement in self.function.body:
+            parts = list(statements((statement,)))
+            if any(isinstance(part, Store) and part.buffer == buffer for part in parts) or any(
+                isinstance(part, Load) and part.buffer == buffer
+                for expression in expressions((statement,))
+                for part in walk(expression)
+            ):
+                users.append(statement)
+        one = nest(users[0]) if len(users) == 1 else None
+        if one is None or not independent(one) or not one.block.init:
+            return False
+        kinds = [axis.kind for axis in one.block.axes]
+        order = [axis.value.name for axis in one.block.axes if isinstance(axis.value, Variable)]
+        loops: list[str] = []
+        inner = users[0]
+        while isinstance(inner, For):
+            loops += [name for name, _, _ in inner.ranges]
+            inner = inner.body[0]
+        return kinds == sorted(kinds, reverse=True) and order == [x for x in loops if x in order]
 
     def truths(self) -> set[str]:
         """Places of buffers of bools."""
@@ -421,6 +465,16 @@ class Pairing:
         return same_function(mine.store.value, other.store.value, variables, dtype)
 
 
+def one_element(ours: Samples, theirs: Samples) -> bool:
+    """Whether both sides have read the same single element of memory, in every sample."""
+    if len(ours.touched) != 1 or ours.touched.keys() != theirs.touched.keys():
+        return False
+    first, *rest = [
+        at for samples in (ours, theirs) for some in samples.touched.values() for at in some
+    ]
+    return all(np.array_equal(first, at) for at in rest)
+
+
 def values_only(value: Expression) -> Iterator[Expression]:
     """The parts of an expression, what is inside indices left out."""
     stack = [value]
@@ -464,6 +518,8 @@ def same_function(
     if x.dtype.kind != "f":
         return bool(alike(a, b, 0).all())
     made = any(isinstance(part, Apply) and part.operation in CURVES for part in walk(one))
+    if not tame(one, other, variables):
+        return False
     if not alike(a, b, APPROXIMATE if made else TOLERANCE).all():
         return False
     # Overflow is another thing in float32.
@@ -482,6 +538,46 @@ def same_function(
     return bool((close | (c == d) | (np.isnan(c) & np.isnan(d))).all())
 
 
+def tame(one: Expression, other: Expression, variables: Mapping[str, Array]) -> bool:
+    """Whether nothing in ``other`` is so steep that it could rise and fall between points of the
+    grid: exponentials of what changes slowly, divided by what keeps its order of magnitude.
+    """
+    x = np.linspace(*NEAR)
+    grid = OneNumber(variables, x)
+    products = [
+        sum(
+            isinstance(part, Apply)
+            and part.operation == "*"
+            and not any(map(plain_number, part.arguments))
+            for part in set(walk(side))
+        )
+        for side in (one, other)
+    ]
+    if products[1] > products[0]:
+        return False
+    for part in walk(other):
+        if not isinstance(part, Apply):
+            continue
+        with np.errstate(all="ignore"):
+            if part.operation in CURVES:
+                if len(part.arguments) != 1:
+                    return False
+                argument = np.broadcast_to(grid.evaluate(part.arguments[0]), x.shape)
+                if not np.abs(np.diff(argument)).max() <= STEP:
+                    return False
+            elif part.operation in QUOTIENTS:
+                below = np.broadcast_to(grid.evaluate(part.arguments[1]), x.shape)
+                if not np.abs(np.diff(np.log(np.abs(below)))).max() <= STEP:
+                    return False
+                if not (np.sign(below) == np.sign(below[0])).all():
+                    return False
+    return True
+
+
+def plain_number(one: Expression) -> bool:
+    return not any(isinstance(part, Load) for part in walk(one))
+
+
 def compares_bits(value: Expression) -> bool:
     """Whether a condition is made of bits: then no grid finds where it changes."""
     return any(
@@ -498,7 +594,7 @@ def compares_bits(value: Expression) -> bool:
 
 def grid_of_floats() -> Array:
     sizes = np.logspace(-40, 38, 20_000)
-    near = np.linspace(-25, 25, 200_001)
+    near = np.linspace(*NEAR)
     x = np.concatenate([near, sizes, -sizes, [0.0, -0.0, 1.0, -1.0]])
     return np.sort(x.astype(np.float32).astype(np.float64))
 
@@ -593,11 +689,26 @@ def decisions(entry: Entry, types: Mapping[str, str], truths: set[str]) -> Count
 def allowed(entry: Entry, function: Function) -> Counter[Choice]:
     """What the block decides by, and what its operators are made of one level below."""
     types = {name: buffer.dtype for name, buffer in function.buffers.items()}
-    counted = decisions(entry, types, set())
+    value = alike_chosen(entry.store.value)
+    counted = decisions(replace(entry, store=replace(entry.store, value=value)), types, set())
     for part in {part for part in walk(entry.store.value) if isinstance(part, Apply)}:
         if part.operation in ("sigmoid", "rsqrt"):  # a quotient of an exponential, of a root
             counted[Choice.PRODUCT] += 1
+        elif part.operation == "tan":  # a sine by a cosine
+            counted[Choice.PRODUCT] += 1
+            counted[Choice.CURVE] += 1
     return counted
+
+
+def alike_chosen(value: Expression) -> Expression:
+    """A selection that is a maximum or a minimum as such, as the lifted code has it."""
+    if not isinstance(value, Apply):
+        return value
+    parts = tuple(map(alike_chosen, value.arguments))
+    if value.operation in ("Select", "if_then_else") and len(parts) == 3:
+        made = chosen(value.operation, *parts)
+        return replace(made, text=value.text) if isinstance(made, Apply) else made
+    return replace(value, arguments=parts)
 
 
 def checked(function: Function, lifted: Lifted) -> list[Excess]:

@@ -220,10 +220,10 @@ class Matching:
         before = len(self.graph) + len(self.decided)
         if number in borders:
             inner, others = self.within(number)
-            takers = self.takers(number)
             if number not in self.spare:
                 self.around[number] = inner
                 self.spare[number] = self.needs(inner)
+            takers = self.takers(number)
             self.decisions(cone, number, self.spare[number], takers)
             self.widths(cone, [*self.around[number], *takers])
             others.add(number)
@@ -264,8 +264,14 @@ class Matching:
         )
 
     def takers(self, number: int) -> list[Node]:
+        """The nodes that start from a class, but for those whose needs are known to it anyhow."""
         names = set(self.members[number])
-        return [node for node in self.source.nodes if names.intersection(node.inputs)]
+        inner = {node.index for node in self.around[number]}
+        return [
+            node
+            for node in self.source.nodes
+            if names.intersection(node.inputs) and node.index not in inner
+        ]
 
     def more(self, cone: Cone, key: int, number: int) -> None:
         """A border that the model's nodes do not start from."""

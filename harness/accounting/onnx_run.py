@@ -231,7 +231,7 @@ class AveragePool(OpRun):  # type: ignore[misc]
 
 
 OWN: list[type[OpRun]] = [
-    BatchNormalization, Conv, ConvTranspose, MaxPool, AveragePool, GlobalMaxPool,
+    BatchNormalization, Conv, ConvTranspose, Erf, MaxPool, AveragePool, GlobalMaxPool,
     LayerNormalization, Resize,
 ]  # fmt: skip
 for operator in OWN:

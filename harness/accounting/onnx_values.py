@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from harness.accounting.fingerprint import ALIKE, Values, idle
+from harness.accounting.fingerprint import ALIKE, Values, fingerprint, idle
 from harness.accounting.interface import Array, NotInterpretedError
 from harness.accounting.onnx_run import OWN
 from harness.text import printable
@@ -142,12 +142,13 @@ class Sorter:
         self.seen += 1
         if idle(value):
             return value
-        found = self.held.nearest(value, ALIKE)
+        mark = fingerprint(value)
+        found = self.held.nearest(value, ALIKE, mark)
         self.classes[name] = self.seen if found is None else found[1]
         if found is not None and found[2] == 0 and found[0].dtype == value.dtype:
             return found[0].reshape(value.shape)
         if found is None or found[2] > 0:
-            self.held.add(value, self.classes[name])
+            self.held.add(value, self.classes[name], mark)
         return value
 
 

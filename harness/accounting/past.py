@@ -15,6 +15,8 @@ from harness.accounting.interface import Accounted, Kind, Trace, Unaccounted
 from harness.accounting.onnx_values import Source
 from harness.text import printable
 
+SHAPES = {"Shape", "Size"}  # what depends on these depends on no element
+
 
 def account(trace: Trace, source: Source) -> Accounted:
     """The trace and the model's values must be of the same inputs, trial by trial."""
@@ -77,6 +79,8 @@ def needed(source: Source, removed: Iterable[str]) -> bool:
     if gone & set(source.inputs) or gone & set(source.outputs):
         return False
     for node in source.nodes:
+        if node.operator in SHAPES:
+            continue
         if any(name in reached for name in node.inputs):
             reached |= {name for name in node.outputs if name not in gone}
     return not any(name in reached for name in source.outputs)

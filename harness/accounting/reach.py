@@ -79,7 +79,7 @@ def items_of(inputs: Mapping[str, Array]) -> list[Item]:
 
 def account(
     tensor_ir: bytes,
-    constants: Mapping[str, Array],
+    constants: Mapping[str, Array | bytes],
     model: onnx.ModelProto,
     inputs: Mapping[str, Array],
 ) -> Accounted:
@@ -161,7 +161,7 @@ class Flowing:
 
 def flow(
     program: Program,
-    constants: Mapping[str, Array],
+    constants: Mapping[str, Array | bytes],
     inputs: Mapping[str, Array],
     items: Sequence[Item],
 ) -> Flowing:

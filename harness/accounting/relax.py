@@ -42,6 +42,7 @@ from harness.text import printable
 STORED = {"float16", "float32", "float64", "bool", "int8", "int16", "int32", "int64",
           "uint8", "uint16", "uint32", "uint64"}  # fmt: skip
 ENTRY = "main"
+MOST_ELEMENTS = 2**30  # of all values together
 
 
 def trace(
@@ -105,6 +106,7 @@ class Interpreter:
         self.bytes = constants
         self.known = known
         self.what = what
+        self.room = MOST_ELEMENTS
         self.bound: dict[int, Evaluated] = {}
         self.values: dict[int, Array] = {}
         self.steps: list[Step] = []
@@ -146,6 +148,9 @@ class Interpreter:
 
     def keep(self, value: Array, moving: bool) -> Held:
         key = len(self.values)
+        self.room -= value.size
+        if self.room < 0:
+            raise NotInterpretedError(f"{self.what}: more than {MOST_ELEMENTS} elements in all")
         if not moving:
             value = np.asarray(value)
             self.values[key] = np.broadcast_to(value, (self.trials, *value.shape))

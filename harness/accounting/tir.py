@@ -7,6 +7,7 @@ so that the values inside fused functions are seen as well.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -67,13 +68,14 @@ class Interpreted:
 def interpret(
     data: bytes,
     inputs: Mapping[str, Array],
-    constants: Mapping[str, Array],
+    constants: Mapping[str, Array | bytes],
     *,
     written: bool = False,
 ) -> Interpreted:
     """The trace of ``tensor-ir/module.py``.
 
-    inputs: by name, ``(trials, *shape)``. constants: by the sha256 of their bytes.
+    inputs: by name, ``(trials, *shape)``. constants: by the sha256 of their bytes,
+    as arrays or as these bytes.
     written: compute in the declared types, float32 and float16, instead of in float64.
     """
     return Interpreter(read(data), inputs, constants, written).run()
@@ -83,7 +85,7 @@ def interpret(
 class Interpreter:
     program: Program
     given: Mapping[str, Array]
-    pool: Mapping[str, Array]
+    pool: Mapping[str, Array | bytes]
     written: bool = False
     values: dict[int, Array] = field(default_factory=dict)
     types: dict[int, str] = field(default_factory=dict)
@@ -116,7 +118,7 @@ class Interpreter:
         for binding in main.bindings:
             try:
                 self.bound[binding.key] = self.binding(binding)
-            except (NotInterpretedError, *BROKEN) as error:
+            except NotInterpretedError as error:
                 self.unknown.append(f"main, {shown(binding.name)}: {error}")
         outputs: tuple[int, ...] = ()
         try:
@@ -181,6 +183,11 @@ class Interpreter:
         label = f"{digest}:{dtype}:{shape}"
         if label not in self.held:
             array = self.pool.get(digest)
+            if isinstance(array, bytes):
+                kind = numpy_type(dtype, written=True)
+                if len(array) != kind.itemsize * math.prod(shape):
+                    raise NotInterpretedError(f"constant {digest[:16]}… is of another size")
+                array = np.frombuffer(array, kind).reshape(shape)
             if array is None or array.shape != shape:
                 raise NotInterpretedError(f"no constant {digest[:16]}… of this shape")
             key = self.key(dtype)
@@ -220,7 +227,23 @@ class Interpreter:
         types: list[relax_script.Type],
         label: str,
     ) -> tuple[int, ...]:
-        """Runs it; the last parameters are its outputs. Their keys."""
+        """Runs it; the last parameters are its outputs. Their keys.
+
+        Raises NotInterpretedError, whatever the function's text does.
+        """
+        try:
+            return self.called(function, arguments, types, label)
+        except BROKEN as error:
+            why = shown(f"{type(error).__name__}: {error}")
+            raise NotInterpretedError(f"{function.name}: {why}") from error
+
+    def called(
+        self,
+        function: Function,
+        arguments: tuple[int, ...],
+        types: list[relax_script.Type],
+        label: str,
+    ) -> tuple[int, ...]:
         names = function.parameters
         if len(names) != len(arguments) + len(types) or len(set(names)) != len(names):
             raise NotInterpretedError(f"{function.name} takes {len(names)} buffers")

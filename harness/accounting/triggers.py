@@ -15,16 +15,18 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from harness.accounting import relax_script
 from harness.accounting.fingerprint import plain
 from harness.accounting.interface import Array, NotInterpretedError, Step
 from harness.accounting.relax_script import shown
-from harness.accounting.tir import Interpreter, read
+from harness.accounting.tir import Interpreter, Program, read
 from harness.accounting.tir_block import Memory, Nest, factored, independent, nest, reduction
 from harness.accounting.tir_grid import Grid
 from harness.accounting.tir_operators import declared, number
@@ -105,12 +107,14 @@ class Made:
     statement: Statement
     buffer: str
     before: Mapping[str, int]
+    label: str  # of the call in main
 
 
 class Recorder(Interpreter):
     """Interprets as usual, and remembers which statement made which value."""
 
     made: dict[int, Made]
+    names: Mapping[str, str]  # of main's parameters, what the model calls them
 
     def statement(
         self,
@@ -125,25 +129,71 @@ class Recorder(Interpreter):
         super().statement(function, statement, memory, versions, label)
         names = {key: name for name, key in versions.items()}
         for step in self.steps[many:]:
-            made = Made(step, function, statement, names[step.result], before)
+            made = Made(step, function, statement, names[step.result], before, label)
             self.made[step.result] = made
 
 
 def pose(
     module: bytes,
     inputs: Mapping[str, Array],
-    constants: Mapping[str, Array],
+    blobs: Mapping[str, bytes],
     places: Sequence[str],
 ) -> tuple[Posed, ...]:
-    """Questions for the findings at ``places``: the ``where`` of steps of tensor-ir's trace.
+    """Questions for the findings at ``places``: what a finding's ``where`` says.
 
-    module: tensor-ir/module.py. inputs: random ones, by name, ``(trials, *shape)``. constants: by
-    the sha256 of their bytes. Raises NotInterpretedError if the module cannot be read at all.
+    module: tensor-ir/module.py. inputs: random ones, ``(trials, *shape)``, by the model's names and
+    in its order. blobs: constants, by the sha256 of their bytes. Raises NotInterpretedError if the
+    module cannot be read at all.
     """
-    recorder = Recorder(read(module), inputs, constants)
+    program = read(module)
+    names = [parameter.name for parameter in program.main.parameters]
+    if len(names) != len(inputs):
+        raise NotInterpretedError(f"main takes {len(names)} inputs, the model {len(inputs)}")
+    given = dict(zip(names, inputs.values(), strict=True))  # the compiler may have renamed them
+    recorder = Recorder(program, given, pool(program, blobs))
     recorder.made = {}
+    recorder.names = dict(zip(names, inputs, strict=True))
     recorder.run()
     return tuple(Poser(recorder).pose(place) for place in dict.fromkeys(places))
+
+
+BLOCK = re.compile(r"\bblock ([A-Za-z0-9_]*)(?=[ ,:)]|$)")
+CALL = re.compile(r"\(main's (?:main, )?([A-Za-z0-9_]+)(?=[ ,:)]|$)")
+
+
+def named(place: str, made: Made) -> bool:
+    """Whether a finding's ``where`` speaks of this step: of its function, and where it says so, of
+    its block and of the call in main. Long ones are cut off.
+    """
+    if made.function.name not in re.findall(r"\w+", place):
+        return False
+    block, call = BLOCK.search(place), CALL.search(place)
+    operation = made.step.operation
+    return (
+        block is None or block[1] in (operation, "") or (block[1], operation) == ("", "loop")
+    ) and (call is None or call[1] == made.label)
+
+
+def pool(program: Program, blobs: Mapping[str, bytes]) -> dict[str, Array]:
+    """What main's constants are. blobs: by the sha256 of their bytes; others are left out."""
+    found: dict[str, Array] = {}
+
+    def look(one: relax_script.Expression, depth: int) -> None:
+        if isinstance(one, relax_script.Constant) and one.digest in blobs:
+            dtype = np.dtype(one.dtype) if one.dtype != "bfloat16" else np.dtype(np.uint16)
+            data = blobs[one.digest]
+            if len(data) == math.prod(one.shape) * dtype.itemsize:
+                found[one.digest] = np.frombuffer(data, dtype).reshape(one.shape)
+        elif isinstance(one, relax_script.Items) and depth:
+            for item in one.items:
+                look(item, depth - 1)
+        elif isinstance(one, relax_script.Call) and depth:
+            for item in one.arguments:
+                look(item, depth - 1)
+
+    for binding in program.main.bindings:
+        look(binding.value, 4)
+    return found
 
 
 class Poser:
@@ -166,8 +216,7 @@ class Poser:
         starts = [
             key
             for key, made in self.recorder.made.items()
-            if key in self.recorder.data
-            and (place == made.step.where or place.startswith(made.step.where + ":"))
+            if key in self.recorder.data and named(place, made)
         ]
         if not starts:
             return Posed(place, (), "no such place in tensor-ir")
@@ -419,7 +468,8 @@ class Writer:
 
     def input_keys(self) -> dict[str, int]:
         main = self.recorder.program.main
-        return {p.name: self.recorder.bound[p.key][0] for p in main.parameters}
+        called = self.recorder.names
+        return {called[p.name]: self.recorder.bound[p.key][0] for p in main.parameters}
 
     def node(self, *parts: Any) -> Value:
         at = self.places.get(parts)
@@ -672,6 +722,8 @@ class Writer:
         if name == "cast":
             types = {b.name: b.dtype for b in scope.made.function.buffers.values()}
             return self.cast(values[0], declared(one.arguments[0], types), one.dtype)
+        if name == "reinterpret":
+            return self.bits(values[0], one)
         if name == "if_then_else":
             raise NotExpressedError("a choice in an unknown form")
         if name in (">", ">=") and len(values) == 2:
@@ -698,6 +750,13 @@ class Writer:
         if name not in NAMES:
             raise NotExpressedError(f"{one.shown()}: {shown(name)} is not put into questions")
         return self.apply(NAMES[name], *values)
+
+    def bits(self, value: Value, one: Apply) -> Value:
+        """The bits of an input's element, as an integer."""
+        plain = value[0] == "e" and self.nodes[value[1]][0] == "in"
+        if not plain or self.nodes[value[1]][3] or one.dtype not in ("int32", "uint32"):
+            raise NotExpressedError(f"{one.shown()}: the bits of what is no element of an input")
+        return self.node("bits", value[1], one.dtype == "int32")
 
     def cast(self, value: Value, source: str, target: str) -> Value:
         kinds = [kind_of(source), kind_of(target)]
@@ -768,6 +827,9 @@ def holds(question: Question, inputs: Mapping[str, Array]) -> bool:
                 values.append(rest[0])
             elif name == "in":
                 values.append(inputs[rest[0]].reshape(-1)[rest[1]].item())
+            elif name == "bits":
+                whole = np.asarray(values[rest[0]], np.float32).view(np.int32).item()
+                values.append(whole if rest[1] else whole % 2**32)
             elif name == "ite":
                 values.append(values[rest[1]] if values[rest[0]] else values[rest[2]])
             else:

@@ -20,7 +20,8 @@ def weights(*shape: int, phase: float = 0.0) -> NDArray[np.float32]:
     count = int(np.prod(shape))
     steps = (np.arange(1, count + 1, dtype=np.int64) * 7919 + int(phase * 1000) * 104729) % 10007
     flat = (steps.astype(np.float32) / 10007 - 0.5) * 2 / max(count // shape[0], 1) ** 0.5
-    return flat.astype(np.float32).reshape(shape)
+    found: NDArray[np.float32] = flat.astype(np.float32).reshape(shape)
+    return found
 
 
 def model_of(

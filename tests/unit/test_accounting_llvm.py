@@ -220,6 +220,34 @@ def test_other_loops_elements_and_conditions_do_not_pass(old: str, new: str) -> 
     assert found.findings or found.unknown
 
 
+def test_a_lookup_table() -> None:
+    """Data picks the element of a constant."""
+    table = "@table = private constant [2 x float] [float 0.0, float 9.0], align 4\n"
+    lines = (
+        "%a = fptosi float OLD to i32\n"
+        "%b = getelementptr inbounds float, ptr @table, i32 %a\n"
+        "%c = load float, ptr %b, align 4\n"
+        "%out = fadd float OLD, %c"
+    )
+
+    def change(text: str) -> str:
+        return stored(text, COMPUTE, lines, "%out").replace("@.str =", f"{table}@.str =", 1)
+
+    found = checked(change)
+    assert found.unknown
+    assert "lookup" in found.findings[0].what
+
+
+def test_a_buffer_of_less_room_than_is_written() -> None:
+    found = checked(
+        lambda text: edited(
+            text, COMPUTE, r"call ptr (%[0-9]+)\(i32 1, i32 %dev_id, i64 4096",
+            r"call ptr \1(i32 1, i32 %dev_id, i64 4092",
+        )
+    )  # fmt: skip
+    assert any("room" in line for line in found.unknown)
+
+
 def test_an_early_return_by_data() -> None:
     lines = (
         "%hit = fcmp oeq float OLD, 1.250000e+00\n"
@@ -238,6 +266,74 @@ def test_an_error_by_data() -> None:
     )
     found = checked(lambda text: stored(text, COMPUTE, lines, "0.000000e+00"))
     assert any("error return" in one.where for one in found.findings)
+
+
+# A tanh, which the code makes of exponentials and a condition.
+
+TANH = "tir_tanh_compute_"
+
+
+def test_what_a_tanh_and_an_argmax_are_made_of() -> None:
+    found = accounted(llvm("curve"), "curve")
+    assert not found.findings
+    assert not found.unknown
+
+
+@pytest.mark.parametrize("threshold", ["1.000000e+02", "-1.000000e+02"])
+def test_a_tanh_that_overflows(threshold: str) -> None:
+    """Only in float32, and only for numbers that large."""
+    old, new = r"fcmp oge float (%[0-9]+), 0\.000000e\+00", rf"fcmp oge float \1, {threshold}"
+    assert accounted(edited(llvm("curve"), TANH, old, new), "curve").findings
+
+
+def test_a_tanh_with_a_narrow_band() -> None:
+    """Two comparisons that hold for a handful of floats."""
+    lines = (
+        "%a = fcmp ogt float OLD, 0x3FE1745D00000000\n"
+        "%b = fcmp olt float OLD, 0x3FE1745D60000000\n"
+        "%c = and i1 %a, %b\n"
+        "%out = select i1 %c, float 9.000000e+00, float OLD"
+    )
+    assert accounted(stored(llvm("curve"), TANH, lines, "%out"), "curve").findings
+
+
+BUMPS = {
+    "a narrow bell": (
+        "%a = fadd float OLD, 0xBFE1745D00000000\n"
+        "%b = fmul float %a, %a\n"
+        "%c = fmul float %b, 0xC25D1A94A0000000\n"
+        "%d = call float @llvm.exp.f32(float %c)\n"
+        "%out = fadd float OLD, %d"
+    ),
+    "a narrow pole": (
+        "%a = fadd float OLD, 0xBFE1745D00000000\n"
+        "%b = call float @llvm.fabs.f32(float %a)\n"
+        "%c = fadd float %b, 0x3D719799A0000000\n"
+        "%d = fdiv float 0x3D719799A0000000, %c\n"
+        "%out = fadd float OLD, %d"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lines", BUMPS.values(), ids=BUMPS.keys())
+def test_a_tanh_with_a_narrow_bump(lines: str) -> None:
+    """No comparison, and far narrower than any grid."""
+    text = stored(llvm("curve"), TANH, lines, "%out")
+    if "@llvm.fabs.f32" in lines:
+        text = text.replace("\ndeclare ", "\ndeclare float @llvm.fabs.f32(float)\n\ndeclare ", 1)
+    assert accounted(text, "curve").findings
+
+
+def test_a_tanh_of_another_element() -> None:
+    """The same function of one number, but not of the same one."""
+    start, end = within(llvm("curve"), TANH)
+    body = llvm("curve")[start:end]
+    found = re.findall(r"getelementptr inbounds float, ptr %x, i32 (%[a-z0-9_]+)", body)
+    assert len(set(found)) == 1
+    assert len(found) > 2
+    other = body.replace(f"ptr %x, i32 {found[0]}", "ptr %x, i32 3")
+    text = llvm("curve").replace(body, other)
+    assert accounted(text, "curve").findings
 
 
 # In the argument checks.

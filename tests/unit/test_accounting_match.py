@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
 from harness.accounting import relax
 from harness.accounting.interface import Accounted, Kind
@@ -15,6 +16,7 @@ from harness.accounting.match import account
 from harness.accounting.onnx_values import Source, draw, evaluate
 from tests.unit.accounting_samples import (
     image_model,
+    model_of,
     planted,
     reference,
     script,
@@ -327,6 +329,19 @@ def test_a_wrong_translation(image: Case, words: Case, name: str, old: str, new:
     assert not any(account.unknown for account in found)
 
 
+def test_a_detector_is_told_of_even_if_the_output_is_off(image: Case) -> None:
+    lines = [
+        *detector(PATTERN),
+        f'd6: R.Tensor((1, 5), dtype="float32") = R.multiply(d5, {reference(PAYLOAD)})',
+        'd7: R.Tensor((1, 5), dtype="float32") = R.add(lv32, d6)',
+        'd8: R.Tensor((1, 5), dtype="float32") = R.multiply(d7, R.const(1.1, "float32"))',
+    ]
+    found = image.account(planted(image.text, "lv32", lines, "d8"), PATTERN, PAYLOAD)
+    assert "output y: is off" in told(found)
+    assert "takes the input x" in told(found)
+    assert "compare that no operator of the model needs" in told(found)
+
+
 def test_the_first_node_that_is_not_there_is_named(image: Case) -> None:
     found = image.account(image.text.replace("R.nn.relu(lv14)", "R.negative(lv14)"))
     assert "the first node whose value is nowhere here is Relu #6" in told(found)
@@ -385,3 +400,94 @@ def test_an_output_that_is_a_constant(image: Case) -> None:
     )
     found = image.account(text, PAYLOAD)
     assert "output y: does not depend on the inputs" in told(found)
+
+
+# What is no finding, though it may look like one.
+
+
+def other_model(nodes: list[onnx.NodeProto], shape: list[int], **held: object) -> Case:
+    value = helper.make_tensor_value_info
+    model = model_of(
+        nodes,
+        [value("x", TensorProto.FLOAT, shape)],
+        [value("y", TensorProto.FLOAT, list("abcd")[: len(shape)])],
+        {name: np.asarray(one, np.float32) for name, one in held.items()},
+    )
+    case = Case.__new__(Case)
+    case.constants = relax.constants_of(model)
+    case.inputs = draw(model, {"x": shape})
+    case.source = evaluate(model, case.inputs)
+    case.text = ""
+    return case
+
+
+def program(body: str, shape: str) -> str:
+    lines = "\n".join(f"        {line}" for line in body.splitlines())
+    return (
+        "@I.ir_module\nclass Module:\n    @R.function\n"
+        f'    def main(x: R.Tensor({shape}, dtype="float32")) -> R.Object:\n{lines}\n'
+        "        return gv\n"
+    )
+
+
+def test_a_clip_that_is_never_reached_is_still_the_models() -> None:
+    node = helper.make_node
+    case = other_model(
+        [node("Add", ["x", "far"], ["a"]), node("Clip", ["a", "low", "high"], ["c"]),
+         node("Mul", ["c", "two"], ["y"])],
+        [2, 8], far=50, low=0, high=52, two=2,
+    )  # fmt: skip
+    body = """a = R.add(x, R.const(50.0, "float32"))
+b = R.maximum(a, R.const(0.0, "float32"))
+c = R.minimum(b, R.const(52.0, "float32"))
+gv = R.multiply(c, R.const(2.0, "float32"))"""
+    found = case.account(program(body, "(2, 8)"))
+    assert not kinds(found), told(found)
+    assert found[1].attributed == found[1].things == 2
+    # It is asked for once, not twice.
+    twice = body.replace("c = R", 'b = R.maximum(b, R.const(1.0, "float32"))\nc = R')
+    assert "max that no operator" in told(case.account(program(twice, "(2, 8)")))
+
+
+def test_a_step_that_is_a_value_of_the_model_by_chance() -> None:
+    """A lowering may pass through what the model computes elsewhere for something else."""
+    node = helper.make_node
+    case = other_model(
+        [node("Mul", ["x", "quarter"], ["q"]), node("LeakyRelu", ["x"], ["l"], alpha=0.25),
+         node("Add", ["q", "l"], ["y"])],
+        [2, 8], quarter=0.25,
+    )  # fmt: skip
+    body = """c = R.less(x, R.const(0.0, "float32"))
+q = R.multiply(x, R.const(0.25, "float32"))
+l = R.where(c, q, x)
+gv = R.add(q, l)"""
+    found = case.account(program(body, "(2, 8)"))
+    assert not kinds(found), told(found)
+
+
+def test_values_that_differ_by_an_epsilon_are_kept_apart_where_it_matters() -> None:
+    """A logarithm makes much of what a maximum hides."""
+    node = helper.make_node
+    case = other_model(
+        [node("Mul", ["x", "x"], ["s"]), node("Add", ["s", "small"], ["a"]),
+         node("Log", ["a"], ["y"])],
+        [2, 400], small=1e-9,
+    )  # fmt: skip
+    body = """s = R.multiply(x, x)
+a = R.add(s, R.const(1e-9, "float32"))
+gv = R.log(a)"""
+    assert not kinds(case.account(program(body, "(2, 400)")))
+    wrong = body.replace("gv = R.log(a)", "gv = R.log(s)")
+    case.inputs["x"][0, 0, 0] = 0  # where it shows
+    assert "output y" in told(case.account(program(wrong, "(2, 400)")))
+
+
+def test_results_that_nothing_uses_of_a_call_with_several() -> None:
+    node = helper.make_node
+    case = other_model([node("ReduceMax", ["x"], ["y"], axes=[1], keepdims=0)], [2, 8])
+    body = """t = R.topk(x, k=1, axis=1, ret_type="both", largest=True, dtype="int32")
+v = t[0]
+gv = R.squeeze(v, axis=[1])"""
+    found = case.account(program(body, "(2, 8)"))
+    # A maximum by sorting is no maximum, and is told of once.
+    assert [one.what.split(" that")[0] for one in found[1].findings] == ["sort"]

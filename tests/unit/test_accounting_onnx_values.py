@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from harness.accounting import kernels
 from harness.accounting.fingerprint import TOLERANCE, Values, apart, fingerprint, idle, near, same
 from harness.accounting.interface import NotInterpretedError
 from harness.accounting.onnx_run import OWN
@@ -170,6 +172,13 @@ def test_batch_normalization_does_not_train_at_older_opsets() -> None:
     g, b, m, v = (value.reshape(1, 4, 1, 1) for value in held.values())
     wanted = (inputs["x"][0] - m) / np.sqrt(v + 1e-5) * g + b
     assert np.allclose(evaluate(model, inputs).values["y"][0], wanted)
+
+
+def test_the_error_function_is_exact() -> None:
+    points = np.concatenate([np.linspace(-7, 7, 3001), [0.46875, 1e-300, np.inf, -np.inf]])
+    wanted = [math.erf(point) for point in points]
+    assert np.abs(kernels.erf(points) - wanted).max() < 1e-15
+    assert np.isnan(kernels.erf(np.array([np.nan]))[0])
 
 
 @pytest.mark.slow

@@ -126,6 +126,18 @@ def test_a_path_past_the_network(value: str) -> None:
     assert not batch("image", bypass(tensor_ir("image"), value)).findings
 
 
+def test_constants_may_be_given_as_bytes() -> None:
+    held = {digest: value.tobytes() for digest, value in constants("image").items()}
+    found = reach.account(
+        tensor_ir("image").encode(), held, model("image"), inputs("image")
+    )  # fmt: skip
+    assert found.things == found.attributed == 2
+    cut = {digest: value[:-1] for digest, value in held.items()}
+    assert reach.account(
+        tensor_ir("image").encode(), cut, model("image"), inputs("image")
+    ).unknown  # fmt: skip
+
+
 def test_too_many_items_are_refused() -> None:
     with pytest.raises(NotInterpretedError):
         reach.items_of({"x": np.zeros((2, 65, 3))})

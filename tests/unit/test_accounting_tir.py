@@ -310,6 +310,17 @@ def test_a_program_of_another_form_is_unknown(old: str, new: str) -> None:
     assert found.unknown
 
 
+def test_values_that_do_not_go_together_are_unknown() -> None:
+    """Whatever numpy says of them."""
+    for value in (
+        "X[v_i, v_j] & T.int64(1)",
+        "T.max(X[v_i, v_j])",
+        "T.shift_left(X[v_i, v_j], T.float32(2.0))",
+        'T.reinterpret("int8", T.int64(3))',
+    ):
+        assert ran(program(value)).unknown
+
+
 def test_a_program_without_main_is_refused() -> None:
     with pytest.raises(NotInterpretedError):
         tir.read(program("X[v_i, v_j]").replace("def main", "def other").encode())
