@@ -94,7 +94,7 @@ def account(job: Job, store: Store, folder: Path) -> tuple[Accounted, ...]:
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
     done = process.run(
         [sys.executable, "-m", "harness.accounting", str(request), str(result)],
-        env={**os.environ, **process.FIXED_ENVIRONMENT, **threads, "PYTHONPATH": path},
+        env={**process.FIXED_ENVIRONMENT, **threads, "PYTHONPATH": path},
         timeout=SECONDS,
     )
     try:

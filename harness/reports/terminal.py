@@ -136,13 +136,10 @@ def _replays(stage: StageVerdict) -> Text:
 def _accounts(stage: StageVerdict) -> Text:
     if not stage.accounts:
         return Text("–", style="dim")
-    worst_first = sorted(stage.accounts.items(), key=lambda item: -item[1].severity)
-    verdict = worst_first[0][1]
-    if verdict is Verdict.IDENTICAL:
-        return Text("accounted for")
-    kinds = ", ".join(kind for kind, found in worst_first if found is verdict)
-    said = "left over" if verdict is Verdict.UNACCOUNTED else "no answer"
-    return Text(f"{said}: {kinds}", style=_STYLE[verdict])
+    verdict = max(stage.accounts.values(), key=lambda found: found.severity)
+    words = {Verdict.IDENTICAL: "accounted for", Verdict.UNACCOUNTED: "left over"}
+    style = "" if verdict is Verdict.IDENTICAL else _STYLE[verdict]
+    return Text(words.get(verdict, "no answer"), style=style)
 
 
 def _findings(report: Report, verdict: ModelVerdict) -> Iterator[RenderableType]:
