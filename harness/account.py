@@ -31,6 +31,8 @@ READABLE = frozenset({"tvm"})
 NORMALIZED = ("llvm-unoptimized/", "llvm/")
 # What is looked at where all goes well. Each is reported on, whatever happens.
 KINDS = (Kind.GRAPH, Kind.CONSTANTS, Kind.DECISIONS, Kind.REACH)
+# What a policy can ask for: the libraries are run, too.
+ASKABLE = (*KINDS, Kind.NUMERIC)
 _ROOT = Path(__file__).resolve().parent.parent
 _ADAPTER = TypeAdapter(tuple[Accounted, ...])
 

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from harness import __version__, account, independence, plan
+from harness import __version__, account, independence, libraries, numeric, plan
 from harness import replay as replaying
 from harness.accounting.interface import Accounted
 from harness.bisect import find_cause
@@ -92,6 +92,7 @@ class Request:
     locales: tuple[str, ...] = ()  # that builds will find on this machine
     memory: Memory | None = None  # of replays
     books: account.Memory | None = None  # of accounting
+    numeric: bool = False  # run the libraries, too
     account: bool = True  # hold each control build against its model
     without: frozenset[tuple[str, str]] = frozenset()  # (model, toolchain) that are not built
 
@@ -128,6 +129,7 @@ def run(request: Request, engine: Engine, store: Store, progress: Progress) -> R
         for record in known.values():
             progress.finished("build", record.id, "kept", record.wall_seconds)
         records, replays, accounts = _build_and_check(builds, known, work, progress)
+        measured = _run_libraries(records, accounts, work, progress)
         comparisons = derive(
             _compare(records, work),
             replays,
@@ -145,7 +147,7 @@ def run(request: Request, engine: Engine, store: Store, progress: Progress) -> R
         verdicts = tuple(
             judge_model(
                 model, planned[model.name], records, comparisons, replays, request.policy,
-                independence.counts(shared, model.name), accounts,
+                independence.counts(shared, model.name), measured.accounts,
             )
             for model in request.models
         )  # fmt: skip
@@ -169,9 +171,9 @@ def run(request: Request, engine: Engine, store: Store, progress: Progress) -> R
             bisections=bisections,
             verdicts=verdicts,
             verdict=worst(verdict.verdict for verdict in verdicts),
-            notes=(*request.notes, *_ledger_notes(request)),
+            notes=(*request.notes, *_ledger_notes(request), *measured.notes),
             independence=shared,
-            accounts=tuple(accounts),
+            accounts=measured.accounts,
         )
         _save_bills(work)
         store.save_report(report)
@@ -352,6 +354,22 @@ def _build_and_check(
         books = future.result()
         accounts += account.results(record, books.found, first, books.remembered)
     return [records[build.id] for build in builds if build.id in records], replays, accounts
+
+
+def _run_libraries(
+    records: Sequence[BuildRecord], accounts: Sequence[Account], work: _Work, progress: Progress
+) -> numeric.Checked:
+    """The accounts, and with ``numeric`` also what running the control builds' libraries says."""
+    checked = numeric.Checked(tuple(accounts), ())
+    controls = [record for record in records if record.variation.name == CONTROL]
+    for model in work.request.models if work.request.numeric else ():
+        progress.started("numbers", model.name)
+        began = time.monotonic()
+        checked = libraries.look(
+            model, controls, checked, work.request.installed, work.store, work.engine, work.folder
+        )
+        progress.finished("numbers", model.name, "done", time.monotonic() - began)
+    return checked
 
 
 def _needed_replays(builds: Sequence[plan.Build], request: Request) -> set[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import resource
 import sys
 import time
@@ -22,6 +23,7 @@ import onnx
 
 from harness.accounting.interface import Kind, NotInterpretedError
 from harness.accounting.numeric import (
+    SAMPLES,
     Drawn,
     Evaluator,
     Expected,
@@ -33,14 +35,15 @@ from harness.accounting.numeric import (
     towards_edge,
 )
 from harness.accounting.onnx_values import TRIALS, bound, draw
-from harness.accounting.triggers import Posed, Question, filled, holds, plainest, pose
+from harness.accounting.triggers import Posed, pose
+from harness.accounting.written_out import Question, filled, holds, plainest
 from harness.build import Installed
 from harness.drift import between
 from harness.engines.interface import Engine
 from harness.errors import HarnessError
 from harness.execute import execute, has_runner
 from harness.models import Account, BuildRecord, LeftOver, Model, Outcome
-from harness.process import run
+from harness.process import FIXED_ENVIRONMENT, run
 from harness.store import Store
 from harness.text import printable
 
@@ -50,6 +53,7 @@ Outputs = tuple[tuple[Array, ...], ...]
 LIBRARY = "library"
 INPUTS = 8  # random ones; the edges and the walks come on top
 SECONDS = 20.0  # of CPU for what is expected; what is done by then counts
+SLOW = 0.5  # seconds of CPU of one evaluation, with which there is one sample of rounding, not four
 MEMORY_BYTES = 8 * 2**30
 MOST_INPUT_BYTES = 2**30  # of all cases together
 MOST_SHOWN = 20  # findings of one library
@@ -62,6 +66,7 @@ MOST_PLACES = 20  # findings that are tried
 MOST_ANSWERS = 2  # inputs that are run for one finding
 MOST_LISTED = 8  # elements that are named
 ORDINARY = 3  # random inputs beside them, for what rounding does as a rule
+_ROOT = Path(__file__).resolve().parent.parent
 _SOLVING = Path(__file__).with_name("solving.py")
 
 
@@ -101,6 +106,7 @@ def cross_check(
     """
     built = [record for record in records if record.outcome is Outcome.BUILT]
     asked = expectations(model, store, folder, inputs, seed, seconds)
+    cases = [one.drawn.inputs for one in asked.expected] or unjudged(model, folder, inputs, seed)
     accounts: list[Account] = []
     notes: list[str] = []
     first: dict[str, Account] = {}
@@ -118,7 +124,7 @@ def cross_check(
                         shared_with=before.build)
             )  # fmt: skip
             continue
-        account, note, outputs = one_library(record, digest, installed, store, engine, asked)
+        account, note, outputs = one_library(record, digest, installed, store, engine, asked, cases)
         first[digest] = account
         accounts.append(account)
         notes += note
@@ -137,15 +143,16 @@ def one_library(
     store: Store,
     engine: Engine,
     asked: Asked,
+    cases: Sequence[Mapping[str, Array]],
 ) -> tuple[Account, list[str], Outputs]:
-    """Its account, what was measured, and its outputs for the expected inputs."""
-    if not asked.expected:
-        return blank(record, f"the ONNX reference evaluator: {asked.why}"), [], ()
+    """Its account, what was measured, and its outputs for all cases."""
     if not has_runner(record.compiler):
         why = f"no runner for {record.compiler}: its libraries cannot be run"
         return blank(record, why), [], ()
     # The first input again at the end: a library must not answer by what came before.
-    cases = [one.drawn.inputs for one in (*asked.expected, asked.expected[0])]
+    cases = [*cases, *cases[:1]]
+    if not cases:
+        return blank(record, f"the ONNX reference evaluator: {asked.why}"), [], ()
     try:
         library = store.verified(digest)
         environment = installed[record.toolchain].environment
@@ -156,7 +163,10 @@ def one_library(
     left = []
     if not same(done.outputs[0], done.outputs[-1]):
         what = "answers the same input differently after others"
-        left.append(LeftOver(LIBRARY, asked.expected[0].drawn.label, what))
+        left.append(LeftOver(LIBRARY, "the first random input", what))
+    if not asked.expected:
+        why = printable(f"the ONNX reference evaluator: {asked.why}", 600)
+        return account(record, len(left), 0, left, (why,)), [], outputs
     why = f"not all inputs: {asked.why}"
     enough = any(one.drawn.kind == "random" and one.finite for one in asked.expected)
     unknown = (why,) if asked.why and not enough else ()
@@ -176,6 +186,16 @@ def one_library(
     if asked.why and enough:
         notes.append(printable(f"{record.model}: {len(asked.expected)} inputs; {why}", 600))
     return made, notes, outputs
+
+
+def unjudged(model: Model, folder: Path, count: int, seed: int) -> list[dict[str, Array]]:
+    """Inputs to hold libraries against each other at least, where the model cannot be evaluated."""
+    proto = onnx.load(str(folder / "model.onnx"), load_external_data=False)
+    try:
+        drawn = random_inputs(proto, model.inputs, seed, count)
+    except NotInterpretedError:
+        return []
+    return [dict(one.inputs) for one in drawn]
 
 
 def measured(record: BuildRecord, judged: Judged) -> str:
@@ -253,8 +273,6 @@ def prove(
     model: Model,
     record: BuildRecord,
     places: Sequence[str],
-    module: bytes,
-    constants: Mapping[str, Array],
     installed: Mapping[str, Installed],
     store: Store,
     engine: Engine,
@@ -265,9 +283,9 @@ def prove(
 ) -> tuple[Tried, ...]:
     """For each finding of the build's tensor IR, an input that shows what it does, if one is found.
 
-    places: ``where`` of the findings (:class:`LeftOver`) of stage tensor-ir. module: the stage's
-    module.py. constants: what it refers to, by the sha256 of their bytes. folder: an empty one to
-    work in. seconds: for z3, all questions of a finding together.
+    places: ``where`` of the findings (:class:`LeftOver`), of stage tensor-ir or any other that
+    names a function of tensor IR. installed: by toolchain. folder: an empty one to work in.
+    seconds: for z3, all questions of a finding together.
     """
     if find_spec("z3") is None:
         return tuple(
@@ -278,7 +296,8 @@ def prove(
     try:
         drawn = draw(proto, model.inputs, seed=seed, trials=TRIALS)
         base = random_inputs(proto, model.inputs, seed, 1)[0].inputs
-        posed = pose(module, drawn, constants, list(dict.fromkeys(places))[:MOST_PLACES])
+        module, blobs = lowered(record, store)
+        posed = pose(module, drawn, blobs, list(dict.fromkeys(places))[:MOST_PLACES])
     except NotInterpretedError as error:
         return tuple(Tried(place, False, f"unsolved: {error.what}") for place in places)
     answers: list[_Answer] = []
@@ -298,6 +317,20 @@ def prove(
         best = next((tried for tried in proofs if tried.proven), proofs[0] if proofs else None)
         out.append(best or Tried(place, False, printable(why[place], 600)))
     return tuple(out)
+
+
+def lowered(record: BuildRecord, store: Store) -> tuple[bytes, dict[str, bytes]]:
+    """The build's tensor IR, and its constants by digest."""
+    blobs: dict[str, bytes] = {}
+    module = None
+    for artifact in record.artifacts:
+        if (artifact.stage, artifact.name) == ("tensor-ir", "module.py"):
+            module = store.verified(artifact.sha256).read_bytes()
+        elif artifact.stage == "constants":
+            blobs[artifact.sha256] = store.verified(artifact.sha256).read_bytes()
+    if module is None:
+        raise NotInterpretedError("the build has no tensor-ir/module.py")
+    return module, blobs
 
 
 class _Search:
@@ -467,20 +500,28 @@ def evaluated(folder: Path, request: dict[str, Any], seconds: float) -> Asked:
     (folder / "request.json").write_text(json.dumps(request), "utf-8")
     # -P: the working directory must not come first on the module path.
     argv = [sys.executable, "-P", "-m", "harness.numeric", str(folder)]
-    done = run(argv, timeout=10 * seconds + 60, cwd=folder)
+    path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")]))
+    # One thread, so that sums have one order.
+    threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
+    done = run(
+        argv,
+        env={**os.environ, **FIXED_ENVIRONMENT, **threads, "PYTHONPATH": path},
+        timeout=10 * seconds + 60,
+        cwd=folder,
+    )
     why = ""
     if done.exit_code != 0:
         lines = [line.strip() for line in done.output.splitlines() if line.strip()]
         why = "not done in time" if done.timed_out else (lines or [f"exit {done.exit_code}"])[-1]
-    path = folder / "why.txt"
-    if path.exists():
-        why = path.read_text("utf-8")
+    said = folder / "why.txt"
+    if said.exists():
+        why = said.read_text("utf-8")
     found = []
     for number in itertools.count():
-        path = folder / f"expected-{number}.npz"
-        if not path.exists():
+        file = folder / f"expected-{number}.npz"
+        if not file.exists():
             break
-        found.append(loaded(path))
+        found.append(loaded(file))
     return Asked(tuple(found), printable(why, 300))
 
 
@@ -537,6 +578,7 @@ def work(folder: Path, request: dict[str, Any], tick: Any) -> None:
     single = Evaluator(model, double=False, tick=tick)
     seed = request["seed"]
     done: list[Expected] = []
+    samples = [SAMPLES]
     size = 0
 
     def keep(drawn: Drawn, outputs: tuple[Array, ...] | None = None) -> None:
@@ -544,7 +586,12 @@ def work(folder: Path, request: dict[str, Any], tick: Any) -> None:
         size += sum(value.nbytes for value in drawn.inputs.values())
         if size > MOST_INPUT_BYTES:
             raise NotInterpretedError(f"inputs of more than {MOST_INPUT_BYTES} bytes")
-        done.append(expect(double, single, drawn, seed, outputs))
+        if outputs is None:
+            began = time.process_time()
+            outputs = double(drawn.inputs)
+            if time.process_time() - began > SLOW:
+                samples[0] = 1
+        done.append(expect(double, single, drawn, seed, outputs, samples[0]))
         saved(folder / f"expected-{len(done) - 1}.npz", done[-1])
 
     for drawn in random_inputs(model, shapes, seed, request["inputs"]):

@@ -19,6 +19,7 @@ from pathlib import Path
 import onnx
 
 from harness import account, images, ledger, toolchains
+from harness.accounting.interface import Kind
 from harness.audit import Request
 from harness.build import Installed, Linker
 from harness.engines.docker import Docker, kind
@@ -63,6 +64,7 @@ class Options:
     toolchain_folders: tuple[Path, ...] = ()
     explanations: Path | None = None
     account: bool = True
+    numeric: bool = False
 
 
 def folders(options: Options) -> tuple[Path, ...]:
@@ -191,6 +193,7 @@ def resolve(
         memory=_memory(engine, options),
         books=_books(engine, options),
         account=options.account,
+        numeric=options.numeric or Kind.NUMERIC in settings.policy.required_accounting,
         without=frozenset((each.model, each.toolchain) for each in settings.without),
     )
 
@@ -302,10 +305,10 @@ def _check_replays(policy: Policy, recipes: Mapping[str, tuple[Recipe, ...]]) ->
 
 def _check_accounting(policy: Policy) -> None:
     for name in policy.required_accounting:
-        if name not in account.KINDS:
+        if name not in account.ASKABLE:
             raise UsageError(
                 f"policy.required_accounting names {name!r}, which accounting does not look at",
-                f"It looks at: {', '.join(account.KINDS)}.",
+                f"It looks at: {', '.join(account.ASKABLE)}.",
             )
 
 

@@ -22,6 +22,7 @@ z3: Any = importlib.import_module("z3")
 
 CLOSE = 1e-4  # of a curve
 MOST_ROUNDS = 200
+BINADES = range(-13, 14)  # of floats whose bits are looked at
 GRID = 1024  # parts of 1 that a float may be a multiple of, if it must be exact
 CURVES: dict[str, tuple[Callable[[float], float], list[float]]] = {
     "exp": (math.exp, [-30, -20, -10, -5, -2, -1, 0, 1, 2, 5, 10, 20, 30]),
@@ -44,7 +45,7 @@ class Writer:
     def __init__(self, question: dict[str, Any], grid: bool) -> None:
         self.rules: list[Any] = []
         self.inputs: dict[tuple[str, int], Any] = {}
-        self.curves: list[tuple[str, Any, Any]] = []  # name, argument, value
+        self.curves: list[tuple[str, Any, Any, list[float]]] = []  # name, argument, value, points
         self.bounds = question["bounds"]
         self.grid = grid
         self.values: list[Any] = []
@@ -56,11 +57,13 @@ class Writer:
             return constant(rest[0])
         if name == "in":
             return self.element(*rest)
-        a = [self.values[at] for at in rest]
+        a = [self.values[at] for at in (rest[:1] if name == "bits" else rest)]
         if name == "*" and rest[0] == rest[1]:
             return self.curve("square", z3.If(a[0] >= 0, a[0], -a[0]))
         if name in CURVES:
             return self.curve(name, a[0])
+        if name == "bits":
+            return self.bits(a[0], *rest[1:])
         return PLAIN[name](*a)
 
     def element(self, name: str, flat: int, whole: bool) -> Any:
@@ -73,6 +76,21 @@ class Writer:
         self.inputs[name, flat] = value
         return value
 
+    def bits(self, argument: Any, signed: bool) -> Any:
+        """A float32 as an integer: in each binade it grows as the float does."""
+        at = len(self.rules)
+        negative, exponent = z3.Bool(f"negative {at}"), z3.Int(f"exponent {at}")
+        part = z3.Int(f"part {at}")
+        self.rules += [part >= 0, part < 2**23]
+        sizes = []
+        for power in BINADES:
+            scale = constant(2.0**power)
+            size = scale + scale / 2**23 * z3.ToReal(part)
+            sizes.append(z3.And(exponent == power, argument == z3.If(negative, -size, size)))
+        self.rules.append(z3.Or(*sizes))
+        top = -(2**31) if signed else 2**31
+        return (exponent + 127) * 2**23 + part + z3.If(negative, z3.IntVal(top), z3.IntVal(0))
+
     def curve(self, name: str, argument: Any) -> Any:
         value = z3.Real(f"curve {len(self.curves)}")
         low, high = LIMITS[name]
@@ -80,7 +98,7 @@ class Writer:
         self.rules += [value <= high] if high is not None else []
         if name in ("sqrt", "log"):
             self.rules.append(argument >= 0)
-        self.curves.append((name, argument, value))
+        self.curves.append((name, argument, value, [float(at) for at in CURVES[name][1]]))
         for at in CURVES[name][1]:
             self.rules += self.point(name, argument, value, at)
         return value
@@ -137,18 +155,31 @@ PLAIN: dict[str, Callable[..., Any]] = {
     "real": lambda a: z3.ToReal(a) if z3.is_int(a) else a,
     "whole": lambda a: z3.If(a >= 0, whole(a), -whole(-a)),
     "ite": lambda a, b, c: z3.If(truth(a), b, c),
-    "&": lambda a, b: a % (b.as_long() + 1) if mask(b) else bits(lambda x, y: x & y)(a, b),
+    "&": lambda a, b: masked(b, a.as_long()) if z3.is_int_value(a) else
+    masked(a, b.as_long()) if z3.is_int_value(b) else bits(lambda x, y: x & y)(a, b),
     "|": bits(lambda x, y: x | y), "^": bits(lambda x, y: x ^ y),
-    "<<": bits(lambda x, y: x << y), ">>": bits(lambda x, y: x >> y),
+    "<<": lambda a, b: a * 2 ** b.as_long() if z3.is_int_value(b) else
+    bits(lambda x, y: x << y)(a, b),
+    ">>": lambda a, b: a / z3.IntVal(2 ** b.as_long()) if z3.is_int_value(b) else
+    bits(lambda x, y: x >> y)(a, b),
 }  # fmt: skip
 
 
-def mask(value: Any) -> bool:
-    return (
-        bool(z3.is_int_value(value))
-        and value.as_long() > 0
-        and not (value.as_long() & (value.as_long() + 1))
-    )
+def masked(value: Any, mask: int) -> Any:
+    """``value & mask``, each run of ones in the mask by division: of negative numbers as well."""
+    if mask < 0:
+        return value - masked(value, ~mask)
+    total, at = z3.IntVal(0), 0
+    while mask >> at:
+        if not (mask >> at) & 1:
+            at += 1
+            continue
+        end = at
+        while (mask >> end) & 1:
+            end += 1
+        total += value / z3.IntVal(2**at) % z3.IntVal(2 ** (end - at)) * 2**at
+        at = end
+    return total
 
 
 def number(model: Any, value: Any) -> float:
@@ -173,14 +204,19 @@ def ask(question: dict[str, Any], goal: list[int], grid: bool, end: float) -> An
             return str(answer), {}
         model = solver.model()
         off = []
-        for name, argument, value in writer.curves:
+        for name, argument, value, points in writer.curves:
             at = number(model, argument)
             try:
                 there = CURVES[name][0](at)
             except (ValueError, OverflowError):
                 continue
             if abs(number(model, value) - there) > CLOSE * max(1.0, abs(there)):
-                off += writer.point(name, argument, value, at)
+                # Halfway to the next points as well, or z3 creeps along the curve.
+                below = max((known for known in points if known < at), default=at)
+                above = min((known for known in points if known > at), default=at)
+                for new in {at, (below + at) / 2, (at + above) / 2, (below + above) / 2}:
+                    points.append(new)
+                    off += writer.point(name, argument, value, new)
         if not off:
             found: dict[str, dict[str, float]] = {}
             for (name, flat), value in writer.inputs.items():

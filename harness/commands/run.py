@@ -44,6 +44,8 @@ def run_options(function: F) -> F:
                      help="Go on with an interrupted run: use the builds that it finished."),
         click.option("--fresh", is_flag=True,
                      help="Run every replay, also those with a result from an earlier run."),
+        click.option("--numeric", is_flag=True,
+                     help="Also run the built libraries: numbers, and inputs that fire a finding."),
         click.option("--no-accounting", is_flag=True,
                      help="Do not hold what was built against the model itself."),
         click.option("--no-bisect", is_flag=True,
@@ -172,6 +174,7 @@ def _options(rest: dict[str, Any]) -> Options:
         toolchain_folders=tuple(rest["folders"]),
         explanations=rest["explanations"],
         account=not rest["no_accounting"],
+        numeric=rest["numeric"],
     )
 
 

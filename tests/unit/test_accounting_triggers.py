@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from harness import solving
-from harness.accounting import triggers
+from harness.accounting import written_out
 from harness.accounting.tir import interpret
-from harness.accounting.triggers import Posed, Question, filled, holds, plainest, pose
+from harness.accounting.triggers import Posed, pose
+from harness.accounting.written_out import Question, filled, holds, plainest
 
 Array = np.ndarray[Any, Any]
 SIZE = 24
@@ -230,8 +231,8 @@ def test_a_place_is_known_by_function_block_and_call(place: str, found: bool) ->
 def test_numbers_cannot_grow_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, a, b in (("<<", 1, 10**9), ("*", 2**40, 2**40), ("<<", 1, -1)):
         with pytest.raises((OverflowError, ValueError)):
-            triggers.folded(name, a, b)
-    monkeypatch.setattr(triggers, "MOST_POINTS", 40)
+            written_out.folded(name, a, b)
+    monkeypatch.setattr(written_out, "MOST_POINTS", 40)
     blocks = REDUCED.format(size=SIZE, init=0.0, update="t[()] + x[v] * x[v] * T.float32(1e-9)")
     data = text(blocks + SPREAD.format(t="t[()]", size=SIZE), "float32")
     (one,) = pose(data, drawn("float32"), {}, ["f, block detect (main's gv)"])
