@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import resource
 import sys
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from pydantic import TypeAdapter, ValidationError
 
 from harness.accounting.interface import Kind, NotInterpretedError
 from harness.accounting.numeric import (
@@ -59,6 +61,7 @@ MOST_INPUT_BYTES = 2**30  # of all cases together
 MOST_SHOWN = 20  # findings of one library
 
 SEARCH_SECONDS = 60.0  # of z3, for one finding
+POSE_SECONDS = 12.0  # a tenth of what posing the questions may take
 SOLVER_BYTES = 4 * 2**30
 SEARCHES = ((8.0, False), (8.0, True), (1e4, False))  # floats up to; multiples of a small part only
 MOST_SECONDS = 240.0  # of z3, for all findings of a build
@@ -66,6 +69,7 @@ MOST_PLACES = 20  # findings that are tried
 MOST_ANSWERS = 2  # inputs that are run for one finding
 MOST_LISTED = 8  # elements that are named
 ORDINARY = 3  # random inputs beside them, for what rounding does as a rule
+_POSED = TypeAdapter(tuple[Posed, ...])
 _ROOT = Path(__file__).resolve().parent.parent
 _SOLVING = Path(__file__).with_name("solving.py")
 
@@ -294,10 +298,9 @@ def prove(
     placed(model, store, folder)
     proto = onnx.load(str(folder / "model.onnx"))
     try:
-        drawn = draw(proto, model.inputs, seed=seed, trials=TRIALS)
         base = random_inputs(proto, model.inputs, seed, 1)[0].inputs
-        module, blobs = lowered(record, store)
-        posed = pose(module, drawn, blobs, list(dict.fromkeys(places))[:MOST_PLACES])
+        posed = questions(model, record, list(dict.fromkeys(places))[:MOST_PLACES], store, folder,
+                          seed)  # fmt: skip
     except NotInterpretedError as error:
         return tuple(Tried(place, False, f"unsolved: {error.what}") for place in places)
     answers: list[_Answer] = []
@@ -319,18 +322,39 @@ def prove(
     return tuple(out)
 
 
-def lowered(record: BuildRecord, store: Store) -> tuple[bytes, dict[str, bytes]]:
-    """The build's tensor IR, and its constants by digest."""
-    blobs: dict[str, bytes] = {}
+def questions(
+    model: Model, record: BuildRecord, places: list[str], store: Store, folder: Path, seed: int
+) -> tuple[Posed, ...]:
+    """What :func:`pose` makes of the build's tensor IR, in a process that can be ended."""
+    blobs: dict[str, str] = {}
     module = None
     for artifact in record.artifacts:
         if (artifact.stage, artifact.name) == ("tensor-ir", "module.py"):
-            module = store.verified(artifact.sha256).read_bytes()
+            module = str(store.verified(artifact.sha256))
         elif artifact.stage == "constants":
-            blobs[artifact.sha256] = store.verified(artifact.sha256).read_bytes()
+            blobs[artifact.sha256] = str(store.verified(artifact.sha256))
     if module is None:
         raise NotInterpretedError("the build has no tensor-ir/module.py")
-    return module, blobs
+    request = {
+        "pose": {"module": module, "blobs": blobs, "places": places},
+        "shapes": {name: list(shape) for name, shape in model.inputs.items()}, "seed": seed,
+    }  # fmt: skip
+    why = called(folder, request, POSE_SECONDS)
+    try:
+        return _POSED.validate_json((folder / "posed.json").read_bytes())
+    except (OSError, ValidationError) as error:
+        raise NotInterpretedError(why or "no question could be posed") from error
+
+
+def posing(folder: Path, request: dict[str, Any]) -> None:
+    """The other side of it."""
+    asked = request["pose"]
+    proto = onnx.load(str(folder / "model.onnx"), load_external_data=False)
+    shapes = {name: tuple(shape) for name, shape in request["shapes"].items()}
+    drawn = draw(proto, shapes, seed=request["seed"], trials=TRIALS)
+    blobs = {digest: Path(path).read_bytes() for digest, path in asked["blobs"].items()}
+    posed = pose(Path(asked["module"]).read_bytes(), drawn, blobs, asked["places"])
+    (folder / "posed.json").write_bytes(_POSED.dump_json(posed))
 
 
 class _Search:
@@ -496,26 +520,28 @@ def placed(model: Model, store: Store, folder: Path) -> None:
         store.place(digest, folder / location)
 
 
-def evaluated(folder: Path, request: dict[str, Any], seconds: float) -> Asked:
+def called(folder: Path, request: dict[str, Any], seconds: float) -> str:
+    """Runs :func:`main` on the request; why it did not do all of it, or nothing."""
     (folder / "request.json").write_text(json.dumps(request), "utf-8")
+    (folder / "why.txt").unlink(missing_ok=True)
     # -P: the working directory must not come first on the module path.
     argv = [sys.executable, "-P", "-m", "harness.numeric", str(folder)]
     path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")]))
     # One thread, so that sums have one order.
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
-    done = run(
-        argv,
-        env={**os.environ, **FIXED_ENVIRONMENT, **threads, "PYTHONPATH": path},
-        timeout=10 * seconds + 60,
-        cwd=folder,
-    )
-    why = ""
-    if done.exit_code != 0:
-        lines = [line.strip() for line in done.output.splitlines() if line.strip()]
-        why = "not done in time" if done.timed_out else (lines or [f"exit {done.exit_code}"])[-1]
+    environment = {**os.environ, **FIXED_ENVIRONMENT, **threads, "PYTHONPATH": path}
+    done = run(argv, env=environment, timeout=10 * seconds + 60, cwd=folder)
     said = folder / "why.txt"
     if said.exists():
-        why = said.read_text("utf-8")
+        return said.read_text("utf-8")
+    if done.exit_code == 0:
+        return ""
+    lines = [line.strip() for line in done.output.splitlines() if line.strip()]
+    return "not done in time" if done.timed_out else (lines or [f"exit {done.exit_code}"])[-1]
+
+
+def evaluated(folder: Path, request: dict[str, Any], seconds: float) -> Asked:
+    why = called(folder, request, seconds)
     found = []
     for number in itertools.count():
         file = folder / f"expected-{number}.npz"
@@ -551,10 +577,10 @@ class _TimeIsUp(Exception):  # noqa: N818 - it is no error
 
 
 def main(folder: Path) -> None:
-    """``python -m harness.numeric FOLDER``: FOLDER/model.onnx and request.json → expected-N.npz."""
+    """``python -m harness.numeric FOLDER``: request.json → expected-N.npz, or posed.json."""
     request = json.loads((folder / "request.json").read_text("utf-8"))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    end = time.process_time() + request["seconds"]
+    end = time.process_time() + request.get("seconds", math.inf)
 
     def tick() -> None:
         if time.process_time() > end:
@@ -562,11 +588,14 @@ def main(folder: Path) -> None:
 
     why = ""
     try:
-        work(folder, request, tick)
+        if "pose" in request:
+            posing(folder, request)
+        else:
+            work(folder, request, tick)
     except _TimeIsUp:
         why = f"it was not done within {request['seconds']:g} s"
     except (NotInterpretedError, MemoryError) as error:
-        why = f"{type(error).__name__}: {error}"
+        why = error.what if isinstance(error, NotInterpretedError) else "out of memory"
     if why:
         (folder / "why.txt").write_text(why, "utf-8")
 
