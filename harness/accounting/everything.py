@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from harness.accounting import llvm_decisions, match, past, relax
+from harness.accounting import llvm_decisions, match, past, reach, relax
 from harness.accounting.interface import Accounted, Kind, NotInterpretedError
-from harness.accounting.onnx_values import draw, evaluate
+from harness.accounting.onnx_values import draw, evaluate, seed_of
 from harness.accounting.shipped import account_shipped
 from harness.text import printable
 
@@ -63,8 +63,24 @@ def account(
         return [llvm_decisions.account(files[LLVM], files[TENSOR_IR])]
 
     check([Kind.DECISIONS], "llvm-unoptimized", lowered)
+    # What a constant's digest stands for. Where it may come from is asked elsewhere.
+    held = relax.constants_of(model)
+    with contextlib.suppress(DecodeError):
+        held |= relax.constants_of(onnx.load_from_string(files.get(SIMPLIFIED, b"")))
+    held |= {
+        hashlib.sha256(data).hexdigest(): data
+        for name, data in files.items()
+        if name.startswith(INDEX)
+    }
+
+    def items() -> Sequence[Accounted]:
+        return [reach.account(files[TENSOR_IR], held, model, draw(model, inputs))]
+
+    # Nothing leaks where there is no second item. First, while nothing else fills the memory.
+    if any(shape and shape[0] > 1 for shape in inputs.values()):
+        check([Kind.REACH], "tensor-ir", items)
     try:
-        drawn = draw(model, inputs)
+        drawn = draw(model, inputs, seed=seed_of(files))
         source = evaluate(model, drawn)
     except NotInterpretedError as error:
         why = (printable(error.what, SHOWN),)
@@ -72,15 +88,6 @@ def account(
             for kind in (Kind.GRAPH, Kind.DECISIONS, Kind.REACH):
                 found.append(Accounted(kind, stage, 0, 0, unknown=why))
     else:
-        # What a constant's digest stands for. Where it may come from is asked elsewhere.
-        held = relax.constants_of(model)
-        with contextlib.suppress(DecodeError):
-            held |= relax.constants_of(onnx.load_from_string(files.get(SIMPLIFIED, b"")))
-        held |= {
-            hashlib.sha256(data).hexdigest(): data
-            for name, data in files.items()
-            if name.startswith(INDEX)
-        }
 
         def graph() -> Sequence[Accounted]:
             trace = relax.trace(files[GRAPH], drawn, held, known=source.index)

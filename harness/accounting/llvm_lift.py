@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from harness.accounting.interface import NotInterpretedError
 from harness.accounting.llvm_text import Line, Routine, Value, constant, size_of
+from harness.accounting.tir_operators import AWAY
 from harness.accounting.tir_script import (
     Apply,
     Expression,
@@ -50,7 +51,7 @@ INTRINSICS = {
     "exp": "exp", "exp2": "exp2", "log": "log", "log2": "log2", "log10": "log10", "sqrt": "sqrt",
     "sin": "sin", "cos": "cos", "fabs": "fabs", "floor": "floor", "ceil": "ceil",
     "trunc": "trunc", "rint": "nearbyint", "nearbyint": "nearbyint", "roundeven": "nearbyint",
-    "round": "round", "pow": "pow", "maxnum": "max", "minnum": "min", "maximum": "max",
+    "round": AWAY, "pow": "pow", "maxnum": "max", "minnum": "min", "maximum": "max",
     "minimum": "min", "smax": "max", "smin": "min", "copysign": "copysign",
 }  # fmt: skip
 # What the C library gives under these names.
@@ -59,7 +60,7 @@ LIBRARY = {
     "log1pf": "log1p", "tanhf": "tanh", "sinf": "sin", "cosf": "cos", "tanf": "tan",
     "sinhf": "sinh", "coshf": "cosh", "asinf": "asin", "acosf": "acos", "atanf": "atan",
     "asinhf": "asinh", "acoshf": "acosh", "atanhf": "atanh", "erff": "erf", "powf": "pow",
-    "sqrtf": "sqrt", "floorf": "floor", "ceilf": "ceil", "roundf": "round", "fabsf": "fabs",
+    "sqrtf": "sqrt", "floorf": "floor", "ceilf": "ceil", "roundf": AWAY, "fabsf": "fabs",
     "truncf": "trunc", "nearbyintf": "nearbyint", "fmodf": "fmod", "atan2f": "atan2",
     "hypotf": "hypot", "copysignf": "copysign", "ldexpf": "ldexp",
 }  # fmt: skip
@@ -86,7 +87,12 @@ class Slot:
 
 @dataclass
 class Lifted:
-    """``types``: base → element type; ``parameters``: bases of the pointers it is given."""
+    """``types``: base → element type; ``parameters``: bases of the pointers it is given.
+
+    Memory that it allocates may be used as one type and later as another: each type of it is a
+    base of its own then, and ``under`` says what memory it is. Whatever is written as one type is
+    gone as any other.
+    """
 
     body: tuple[Statement, ...]
     types: dict[str, str]
@@ -94,6 +100,7 @@ class Lifted:
     guards: list[Expression]  # conditions that lead to an error return
     lines: dict[int, str]  # number of a store → its text
     room: dict[str, int]  # base → bytes, of those that it allocates
+    under: dict[str, str] = field(default_factory=dict)  # base → memory, where it is not the same
 
 
 def lift(routine: Routine) -> Lifted:
@@ -120,6 +127,7 @@ class Lifter:
     seen: set[bytes] = field(default_factory=set)
     sizes: dict[bytes, int] = field(default_factory=dict)
     room: dict[str, int] = field(default_factory=dict)
+    under: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> Lifted:
         routine = self.routine
@@ -141,8 +149,9 @@ class Lifter:
                 f"{routine.name}: {min(wrong)} is read and written in between before use"
             )
         return Lifted(
-            tuple(body), self.types, tuple(parameters), self.guards, self.texts, self.room
-        )
+            tuple(body), self.types, tuple(parameters), self.guards, self.texts, self.room,
+            self.under,
+        )  # fmt: skip
 
     def unread_places(self) -> set[bytes]:
         """Allocas that are only stored to: kept for debuggers."""
@@ -352,9 +361,16 @@ class Lifter:
         dtype = TYPES.get(kind)
         if dtype is None or at.base.startswith("global"):
             raise NotInterpretedError(f"{self.routine.name}: {at.base} is accessed as memory")
-        if self.types.setdefault(at.base, dtype) != dtype:
-            raise NotInterpretedError(f"{self.routine.name}: {at.base} is accessed as two types")
-        return at.base, at.index
+        base = at.base
+        if self.types.setdefault(base, dtype) != dtype:
+            if base.startswith("argument"):
+                raise NotInterpretedError(f"{self.routine.name}: {base} is accessed as two types")
+            base = f"{at.base} as {dtype}"
+            self.types[base] = dtype
+            self.under[base] = at.base
+            if at.base in self.room:
+                self.room[base] = self.room[at.base]
+        return base, at.index
 
     def line(self, line: Line) -> list[Statement]:
         self.weigh(line.result, line.operands)
@@ -386,7 +402,8 @@ class Lifter:
                     self.name(line.result, Slot(target), {})
                     return []
                 base, index = self.place(line.operands[0], line.type)
-                stamp = merged(stamp, {base: (self.writes.get(base, 0), self.loops)})
+                memory = self.under.get(base, base)
+                stamp = merged(stamp, {memory: (self.writes.get(memory, 0), self.loops)})
                 self.name(line.result, Load(base, (index,)), stamp)
             case b"getelementptr":
                 if len(line.operands) != 2:
@@ -411,7 +428,8 @@ class Lifter:
             raise NotInterpretedError(f"{self.routine.name}: {line.shown()}")
         self.used(merged(self.stamp(value), self.stamp(target)))
         base, index = self.place(target, value.type)
-        self.writes[base] = self.writes.get(base, 0) + 1
+        memory = self.under.get(base, base)
+        self.writes[memory] = self.writes.get(memory, 0) + 1
         self.number += 1
         self.texts[self.number] = line.shown()
         return [Store(base, (index,), self.expression(value), self.number)]
@@ -456,6 +474,8 @@ class Lifter:
 
     def computed(self, line: Line) -> Expression:
         opcode, _, predicate = line.opcode.partition(b" ")
+        if b" nuw " in line.text:  # a promise that tensor IR does not make
+            raise NotInterpretedError(f"{self.routine.name}: {line.shown()}")
         if opcode in (b"icmp", b"fcmp"):
             return self.comparison(line, opcode, predicate)
         values = tuple(map(self.expression, line.operands))

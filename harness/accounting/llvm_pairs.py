@@ -9,6 +9,7 @@ that either side holds and the numbers next to them.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -55,11 +56,14 @@ Loops = tuple[tuple[str, int, int], ...]  # (variable, first, how many), the out
 
 @dataclass(frozen=True)
 class Entry:
-    """A store with what is around it. ``index``: of all dimensions, not flattened."""
+    """A store with what is around it. ``nest``: counts the statements of a tensor-IR function;
+    those of one share their loops.
+    """
 
     loops: Loops
     conditions: tuple[Expression, ...]
     store: Store
+    nest: int = 0
 
 
 class UnlikeError(Exception):
@@ -79,12 +83,16 @@ class Excess:
 # Two lists of stores.
 
 
-def of_tir(body: Iterable[Statement]) -> Iterator[tuple[str, Entry]]:
+def of_tir(
+    body: Iterable[Statement], count: Iterator[int] | None = None
+) -> Iterator[tuple[str, Entry]]:
     """Every store of the function, with the name of its block. Raises UnlikeError."""
+    count = count or itertools.count()
     for statement in body:
         if isinstance(statement, Block) and not statement.axes and not statement.init:
-            yield from of_tir(statement.body)
+            yield from of_tir(statement.body, count)
             continue
+        number = next(count)
         one = nest(statement)
         if one is None:
             raise UnlikeError("a block of another form")
@@ -114,9 +122,9 @@ def of_tir(body: Iterable[Statement]) -> Iterator[tuple[str, Entry]]:
             if high - low > 1
         )
         for part in stores(one.block.init):
-            yield one.block.name, Entry((*around, *fixed), begins, part)
+            yield one.block.name, Entry((*around, *fixed), begins, part, number)
         for part in stores(one.block.body):
-            yield one.block.name, Entry((*around, *fixed), (), part)
+            yield one.block.name, Entry((*around, *fixed), (), part, number)
 
 
 def stores(body: tuple[Statement, ...]) -> Iterator[Store]:
@@ -272,6 +280,8 @@ class Pairing:
     kept: dict[str, str] = field(default_factory=dict)
     homes: dict[str, str] = field(default_factory=dict)
     single: set[str] = field(default_factory=set)
+    nests: dict[int, list[str]] = field(default_factory=dict)  # of tensor IR → loops over there
+    taken: dict[str, int] = field(default_factory=dict)  # loop over there → nest of tensor IR
 
     def run(self) -> list[Excess]:
         """Raises UnlikeError if the stores do not correspond."""
@@ -299,13 +309,23 @@ class Pairing:
         wide_other = [loop for loop in other.loops if loop[2] != 1]
         if [(a, b) for _, a, b in wide] != [(a, b) for _, a, b in wide_other]:
             raise UnlikeError(f"block {block}: other loops")
+        # Two nests in one loop would let the second read what the first has not yet written.
+        loops = [name for name, _, _ in wide_other]
+        if self.nests.setdefault(mine.nest, loops) != loops or any(
+            self.taken.setdefault(name, mine.nest) != mine.nest for name in loops
+        ):
+            raise UnlikeError(
+                f"block {block}: loops shared with another block, or not with its own"
+            )
         buffer, place = mine.store.buffer, other.store.buffer
         shape = self.function.buffers[buffer]
         if self.homes.get(buffer, place) != place:
             raise UnlikeError(f"block {block}: another place is written to")
         if not place.startswith("argument"):
             width = numpy_type(shape.dtype, written=True).itemsize
-            if other.store.indices[0] == Number(0, "int32") and self.passing(buffer):
+            if other.store.indices[0] == Number(0, "int32") and (
+                self.passing(buffer) or self.unread(buffer)
+            ):
                 self.single.add(buffer)
             elements = 1 if buffer in self.single else math.prod(shape.shape)
             if self.lifted.room.get(place, 0) < width * elements:
@@ -334,6 +354,12 @@ class Pairing:
                 if not np.array_equal(read, at):
                     raise UnlikeError(f"block {block}: reads what it overwrites")
             self.homes.pop(before, None)
+        for alias in self.aliases(place):
+            if ours.touched.get(alias) or theirs.touched.get(alias):
+                raise UnlikeError(f"block {block}: reads as another type what it overwrites")
+            gone = self.kept.pop(alias, None)
+            if gone is not None and self.homes.get(gone) == alias:
+                del self.homes[gone]
         self.kept[place] = buffer
         self.homes[buffer] = place
 
@@ -358,6 +384,21 @@ class Pairing:
         b = np.broadcast_to(theirs.evaluate(other.store.value), (SAMPLES,)).astype(np.float64)
         ours.written = theirs.written = False
         return alike(a, b, NARROW)
+
+    def aliases(self, place: str) -> list[str]:
+        """Other names of the same memory: what it is when read or written as another type."""
+        under = self.lifted.under
+        memory = under.get(place, place)
+        return [name for name in (memory, *(a for a, b in under.items() if b == memory))
+                if name != place]  # fmt: skip
+
+    def unread(self, buffer: str) -> bool:
+        """Whether the function writes it and nothing ever reads it: then one element is enough."""
+        return buffer not in self.function.parameters and not any(
+            isinstance(part, Load) and part.buffer == buffer
+            for expression in expressions(self.function.body)
+            for part in walk(expression)
+        )
 
     def passing(self, buffer: str) -> bool:
         """Whether a buffer is needed while one element of it is computed, and then no more: used

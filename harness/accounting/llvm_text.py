@@ -29,11 +29,18 @@ FLAGS = re.compile(
     rb"^(?:(?:nuw|nsw|exact|disjoint|nneg|samesign|fast|reassoc|nnan|ninf|nsz|arcp|contract|afn"
     rb"|inbounds|nusw|volatile) )*"
 )
+# What an instruction may promise. With any other promise, such as `exact` or `nnan`, it is not
+# what it computes: where the promise does not hold, an optimiser may make anything of it.
+PROMISES = {b"nuw", b"nsw", b"inbounds"}
 LABELS = re.compile(rb"label %([-a-zA-Z$._0-9]+)")
 INCOMING = re.compile(rb"\[ ([^ ,]+), %([-a-zA-Z$._0-9]+) \]")
 DEFINED = re.compile(rb"@([-a-zA-Z$._0-9]+)\(")
 HEADED = re.compile(rb"(%s)(?: [a-z]+| [1-9][0-9]*)* %%([-a-zA-Z$._0-9]+)" % TYPE)
 STRUCT = re.compile(rb"%([-a-zA-Z$._0-9]+) = type \{ ([^{}]*) \}")
+# A name that LLVM prints in quotes, and how it is called here: no plain name begins like that.
+RENAMED = b"quoted$"
+PLAIN_NAME = re.compile(rb"[-a-zA-Z$._][-a-zA-Z$._0-9]*")
+ESCAPED = re.compile(rb"\\([0-9A-F]{2})")
 SIZES = {b"ptr": 8, b"half": 2, b"bfloat": 2, b"float": 4, b"double": 8}
 
 
@@ -95,7 +102,7 @@ def read(data: bytes, what: str) -> Assembly:
         check_lines(data)
     except NotApplicable as error:
         raise NotInterpretedError(f"{what}: {error}") from error
-    lines = data.split(b"\n")
+    lines = unquoted(data, what).split(b"\n")
     declared = {found[1] for found in map(DECLARES.match, lines) if found}
     routines: dict[str, Routine] = {}
     unread: dict[str, str] = {}
@@ -133,6 +140,46 @@ def read(data: bytes, what: str) -> Assembly:
     return Assembly(routines, unread, structs, globals_, tuple(rest))
 
 
+def unquoted(data: bytes, what: str) -> bytes:
+    """The text with other names in place of those in quotes, such as ``%"a:0"``: one for one, and
+    none that the text has already. Every string must be closed on its own line.
+
+    Raises NotInterpretedError if a name is spelled as LLVM does not print it: two spellings could
+    be one name.
+    """
+    if b'%"' not in data and b'@"' not in data:
+        return data
+    if RENAMED in data:
+        raise NotInterpretedError(f"{what}: a name that accounting gives itself")
+    out = []
+    for line in data.split(b"\n"):
+        pieces = line.split(b'"')
+        if len(pieces) > 1:
+            for at in range(1, len(pieces), 2):
+                before = pieces[at - 1]
+                if before.endswith((b"%", b"@")) and b";" not in before:
+                    pieces[at] = RENAMED + plain_name(pieces[at], what)
+                else:
+                    pieces[at] = b'"' + pieces[at] + b'"'
+            line = b"".join(pieces)
+        out.append(line)
+    return b"\n".join(out)
+
+
+def plain_name(name: bytes, what: str) -> bytes:
+    """One plain name for each that needs quotes."""
+    held = ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), name)
+    printed = b"".join(
+        bytes([c]) if 0x20 <= c < 0x7F and c not in b'"\\' else b"\\%02X" % c for c in held
+    )
+    if printed != name or not name or PLAIN_NAME.fullmatch(name):
+        shown = printable(name.decode("ascii", "replace"), 60)
+        raise NotInterpretedError(f'{what}: "{shown}" is no name as LLVM prints it')
+    return b"".join(
+        bytes([c]) if bytes([c]).isalnum() or c in b"._-" else b"$%02X" % c for c in held
+    )
+
+
 def routine(name: str, header: bytes, blocks: list[Block], line: int) -> Routine:
     inside = header[header.index(b"(") + 1 : header.rindex(b")")] if b"(" in header else b""
     parameters = tuple(Value(t, b"%" + n) for t, n in HEADED.findall(inside))
@@ -164,7 +211,7 @@ def parsed(text: bytes) -> Line:
         given, _, body = body.partition(b" = ")
         result = given[1:]
     opcode, _, rest = body.partition(b" ")
-    rest = FLAGS.sub(b"", rest, count=1) if opcode != b"call" else rest
+    rest = unpromised(rest) if opcode != b"call" else rest
     match opcode:
         case b"br":
             labels = tuple(LABELS.findall(rest))
@@ -211,8 +258,17 @@ def parsed(text: bytes) -> Line:
     return Line(opcode, result, two[0].type, two, text=text)
 
 
+def unpromised(rest: bytes) -> bytes:
+    """Without the flags. Raises NotInterpretedError for those that no clean code has."""
+    found = FLAGS.match(rest)
+    flags = found[0].split() if found else []
+    if odd := set(flags) - PROMISES:
+        raise NotInterpretedError(f"an instruction that promises {min(odd).decode()}")
+    return rest[found.end() :] if found else rest
+
+
 def call(text: bytes, result: bytes | None, rest: bytes) -> Line:
-    rest = FLAGS.sub(b"", rest, count=1)
+    rest = unpromised(rest)
     rest = rest.split(b' [ "align"')[0]
     rest = re.sub(rb" #[0-9]+$", b"", rest)
     kind, _, rest = rest.partition(b" ")

@@ -292,6 +292,7 @@ class Scalar:
         self.routine = routine
         self.values: dict[bytes, Array] = {routine.parameters[0].text[1:]: x}
         self.x = x
+        self.broken: dict[bytes, Array] = {}  # where a value is made by a promise not kept
 
     def run(self) -> Array:
         routine = self.routine
@@ -305,13 +306,17 @@ class Scalar:
             for line in routine.lines[label]:
                 if line.opcode == b"phi":
                     value = np.zeros(len(self.x), KINDS[line.type])
+                    broken = np.zeros(len(self.x), bool)
                     for operand, source in zip(line.operands, line.labels, strict=True):
                         edge = taken.get((source, label))
                         if edge is not None:
                             value = np.where(edge, self.value(operand), value)
+                            broken = np.where(edge, self.breach(operand), broken)
                     self.values[line.result or b""] = value
+                    self.broken[line.result or b""] = broken
                 elif line.opcode == b"br":
                     test = self.value(line.operands[0]) if line.operands else None
+                    self.sound(line, mask)
                     for at, target in enumerate(line.labels):
                         edge = mask if test is None else mask & (test if at == 0 else ~test)
                         before = taken.get((label, target))
@@ -319,9 +324,11 @@ class Scalar:
                         here[target] = here.get(target, np.zeros(len(self.x), bool)) | edge
                 elif line.opcode == b"ret":
                     result = self.value(line.operands[0])
+                    self.sound(line, mask)
                     out = result if out is None else np.where(mask, result, out)
                 elif line.result is not None:
                     self.values[line.result] = self.made(line)
+                    self.broken[line.result] = self.breaks(line)
                 else:
                     raise NotInterpretedError(line.shown())
         if out is None:
@@ -369,6 +376,50 @@ class Scalar:
                     moved = (np.left_shift if opcode == b"shl" else np.right_shift)(values[0], by)
                     return np.where(values[1] < width, moved, 0).astype(values[0].dtype)
         raise NotInterpretedError(line.shown())
+
+    def sound(self, line: Line, mask: Array) -> None:
+        """What is branched on or returned must not come from a promise that was not kept: an
+        optimiser may make anything of it.
+        """
+        if line.operands and (self.breach(line.operands[0]) & mask).any():
+            raise NotInterpretedError(f"a promise is not kept: {line.shown()}")
+
+    def breach(self, one: Value) -> Array:
+        return self.broken.get(one.text[1:], np.zeros(1, bool)) if one.local else np.zeros(1, bool)
+
+    def breaks(self, line: Line) -> Array:
+        """Where a value overflows that is said not to, or is made of one that does."""
+        values = [self.value(operand) for operand in line.operands]
+        before = [self.breach(operand) for operand in line.operands]
+        if line.opcode == b"select":
+            return before[0] | np.where(values[0], before[1], before[2])
+        out = self.values[line.result or b""]
+        broken = np.zeros(out.shape, bool)
+        for one in before:
+            broken = broken | one
+        flags = {flag for flag in (b"nuw", b"nsw") if b" " + flag + b" " in line.text}
+        width = 8 * out.dtype.itemsize
+        if line.opcode in (b"shl", b"lshr"):
+            broken = broken | (values[1] >= width)
+        if not flags:
+            return broken
+        signed = np.dtype(f"int{width}")
+        a, b = values
+        x, y, z = (one.view(signed) for one in (a, b, out))
+        match line.opcode:
+            case b"add":
+                wrong = {b"nuw": out < a, b"nsw": ((x ^ z) & (y ^ z)) < 0}
+            case b"sub":
+                wrong = {b"nuw": a < b, b"nsw": ((x ^ y) & (x ^ z)) < 0}
+            case b"shl":
+                by = np.minimum(b, width - 1)
+                wrong = {b"nuw": np.right_shift(out, by) != a,
+                         b"nsw": np.right_shift(z, by.astype(signed)) != x}  # fmt: skip
+            case _:
+                raise NotInterpretedError(line.shown())
+        for flag in flags:
+            broken = broken | wrong[flag]
+        return broken
 
 
 def unsigned(predicate: bytes, a: Array, b: Array) -> Array:

@@ -102,8 +102,23 @@ def numbers(folded: Folded) -> Iterator[tuple[float, str]]:
             # Indices may count from the end.
             for side in folded.shapes.get(node.input[0], ()):
                 yield float(side), f"a side of what {node.op_type} takes from"
+        if node.op_type == "Cast":
+            yield from _wrapping(node)
         yield from _limits(node.op_type)
         yield from _measures(node, folded)
+
+
+def _wrapping(node: onnx.NodeProto) -> Iterator[tuple[float, str]]:
+    """Floats to integers of some bits: what is not finite becomes 0, the rest wraps around."""
+    to = next((one.i for one in node.attribute if one.name == "to"), 0)
+    try:
+        kind = onnx.helper.tensor_dtype_to_np_dtype(to)
+    except KeyError:
+        return
+    if kind.kind in "iu":
+        bits = 8 * kind.itemsize
+        for number in (0.0, math.inf, 2.0**bits, 2.0 ** (bits - 1)):
+            yield number, f"the range of {printable(kind.name, 40)}, for Cast"
 
 
 def _limits(operation: str) -> Iterator[tuple[float, str]]:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.accounting.fingerprint import apart, idle, plain, same
+from harness.accounting.fingerprint import LARGEST, Values, apart, extent, idle, plain, same
 from harness.accounting.interface import Accounted, Array, Choice, Kind, Step, Trace, Unaccounted
 from harness.accounting.needs import needs
 from harness.accounting.onnx_values import Node, Source
@@ -35,6 +35,7 @@ MOST_PATH = 12  # steps shown
 MOST_FINDINGS = 200
 EXACT = 1e-9
 ABSORBING = 2.0**18  # float32 has 24 bits
+TINY = 2.0**-102  # of float32, below 2 ** -126, fewer
 
 
 def account(trace: Trace, source: Source) -> tuple[Accounted, Accounted]:
@@ -73,12 +74,17 @@ class Matching:
                 self.moving.add(step.result)
             for operand in step.operands:
                 self.users[operand].append(step)
-        self.idle = {key for key in self.moving if idle(trace.values[key])}
+        here = {key: source.index.held(trace.values[key]) for key in sorted(self.moving)}
+        self.idle = {key for key, held in here.items() if not held and idle(trace.values[key])}
         found = {
-            key: source.index.find(trace.values[key]) for key in sorted(self.moving - self.idle)
-        }
+            key: source.index.find(trace.values[key]) for key in here if key not in self.idle
+        }  # fmt: skip
         self.classes = {key: number for key, number in found.items() if number is not None}
         self.members = source.members
+        self.resting = Values()
+        for name, value in source.values.items():
+            if name not in source.classes:
+                self.resting.add(value, 0)
         self.known = set(self.members)
         self.graph: list[Unaccounted] = []
         self.decided: list[Unaccounted] = []
@@ -87,6 +93,7 @@ class Matching:
         self.spare: dict[int, Counter[Choice]] = {}
         self.lent: dict[int, Counter[Choice]] = defaultdict(Counter)
         self.around: dict[int, list[Node]] = {}
+        self.extents: dict[int, float] = {}
         self.bad: set[int] = set()  # results of steps with a finding, or in a cone with one
 
     def accounted(self) -> tuple[Accounted, Accounted]:
@@ -192,6 +199,21 @@ class Matching:
             waiting += [(given, False, strict) for given in node.inputs]
         return region
 
+    def explained(self, number: int, borders: set[int]) -> Region:
+        """How the model computes a value of a class from ``borders``.
+
+        It may compute it in several ways, as a quantized value that is scaled and quantized again
+        is. The first that starts from all of these and from nothing else is meant, else the first.
+        """
+        regions = (self.region([name], borders) for name in self.members[number])
+        found: Region | None = None
+        for region in regions:
+            found = found or region
+            if not region.missing and borders <= region.reached:
+                return region
+        assert found is not None
+        return found
+
     def within(self, number: int) -> tuple[list[Node], set[int]]:
         """The nodes that compute a value of a class from another of the same class, and what
         else they start from.
@@ -228,7 +250,7 @@ class Matching:
             self.widths(cone, [*self.around[number], *takers])
             others.add(number)
         else:
-            region = self.region([self.members[number][0]], borders)
+            region = self.explained(number, borders)
             others = region.reached
             if region.missing:
                 self.report(
@@ -244,6 +266,7 @@ class Matching:
                 self.around[number] = [*region.nodes, *inner]
                 self.spare[number] = allowed + self.needs(inner)
         self.sizes(cone)
+        self.cancels(cone)
         for key in dict.fromkeys(cone.borders):
             if not self.allowed(key, others):
                 self.more(cone, key, number)
@@ -337,8 +360,11 @@ class Matching:
                     )  # fmt: skip
 
     def sizes(self, cone: Cone) -> None:
-        """Adding a large number and taking it away again rounds, but not in float64."""
+        """Adding a large number and taking it away again rounds, but not in float64; nor does
+        making numbers so small that float32 holds few bits of them, and large again.
+        """
         ends = [self.largest(key) for key in (*cone.borders, cone.key)]
+        curved = any(one.choice is Choice.CURVE for step in cone.steps for one in step.decisions)
         for step in cone.steps:
             if step.result in self.classes or step.result not in self.moving:
                 continue
@@ -347,26 +373,78 @@ class Matching:
                     self.decided, Kind.DECISIONS, step,
                     "round: a value so large that what is added to it is rounded",
                 )  # fmt: skip
+            elif self.vanishing(step, curved) and min(ends) > TINY:
+                self.report(
+                    self.decided, Kind.DECISIONS, step,
+                    "round: a value so small that few of its bits are left",
+                )  # fmt: skip
+
+    def cancels(self, cone: Cone) -> None:
+        """What is linear in data that vary, and does not vary, takes away what it adds.
+
+        Values that are off by little go on here as the same, so that nothing shows of their
+        difference, however much it is made of afterwards.
+        """
+        for step in cone.steps:
+            if step.result in self.idle and not step.decisions:
+                given = [key for key in step.operands if key in self.moving]
+                if len(given) > 1 and not any(key in self.idle for key in given):
+                    self.report(
+                        self.decided, Kind.DECISIONS, step,
+                        "the same for all random inputs, though it is computed from values that "
+                        "vary",
+                    )  # fmt: skip
+
+    def vanishing(self, step: Step, curved: bool) -> bool:
+        """Whether an element is too small for float32 in all trials, and not just zero. Behind a
+        curve, or a constant with such elements, that is usual: then whether all of them are.
+        """
+        if 0 < self.largest(step.result) < TINY:
+            return True
+        values = self.trace.values
+        if curved or values[step.result].dtype.kind != "f":
+            return False
+        if any(tiny(values[key][:1]) for key in step.operands if key not in self.moving):
+            return False
+        return tiny(plain(values[step.result]))
 
     def largest(self, key: int) -> float:
-        value = plain(self.trace.values[key])
-        return float(np.abs(value[np.isfinite(value)]).max(initial=0.0))
+        if key not in self.extents:
+            value = plain(self.trace.values[key])
+            found = extent(value.ravel())
+            if not found < LARGEST:
+                # What pads a maximum is no number to reckon with: adding to it changes nothing in
+                # float64 either.
+                found = extent(value[np.isfinite(value) & (np.abs(value) != LARGEST)])
+            self.extents[key] = found
+        return self.extents[key]
 
     def lender(self, takers: Iterable[Node], choice: Choice) -> Node | None:
         return next((node for node in takers if self.needs([node])[choice] > 0), None)
 
     def of_the_model(self, key: int) -> bool:
         """Whether a value is one of the model's, moved about or scaled and shifted as a whole."""
-        if key in self.classes or key in self.idle or key in self.inputs:
+        if key in self.classes or key in self.inputs:
             return True
         if self.makers[key].decisions:
             return True  # counted, and judged for itself
         origins = list(self.origins(key))
         rows = plain(self.trace.values[key])
+        if key in self.idle:
+            # Whatever it may be of other inputs: unless the model has it just so.
+            return self.idly(key) or (
+                len(origins) == 1
+                and self.idly(origins[0])
+                and scaled(rows, plain(self.trace.values[origins[0]]))
+            )
         sources = [plain(self.trace.values[origin]) for origin in origins]
         if len(sources) == 1 and scaled(rows, sources[0]):
             return True
         return moved(rows, sources)
+
+    def idly(self, key: int) -> bool:
+        """Whether a value that is the same in all trials is one of the model's that is, too."""
+        return self.resting.find(self.trace.values[key]) is not None
 
     def origins(self, key: int) -> Iterator[int]:
         """The nearest values before one that are matched, or decided."""
@@ -377,7 +455,12 @@ class Matching:
             if at in seen or at not in self.moving:
                 continue
             seen.add(at)
-            if at in self.classes or at not in self.makers or self.makers[at].decisions:
+            if (
+                at in self.classes
+                or at not in self.makers
+                or self.makers[at].decisions
+                or (at in self.idle and self.idly(at))
+            ):
                 yield at
             else:
                 waiting += self.makers[at].operands
@@ -541,6 +624,11 @@ def first_results(steps: Iterable[Step]) -> Iterator[Step]:
         if (step.where, step.operation) not in seen:
             seen.add((step.where, step.operation))
             yield step
+
+
+def tiny(rows: Array) -> bool:
+    most = np.abs(rows).max(axis=0)
+    return bool(((most > 0) & (most < TINY)).any())
 
 
 def scaled(rows: Array, source: Array) -> bool:

@@ -20,7 +20,9 @@ CURVED: Needs = {C.CURVE: 1}
 COMPARED: Needs = {C.COMPARE: 1}
 SORTED: Needs = {C.SORT: 1, C.COMPARE: 4, C.SELECT: 4, C.LOGIC: 4, C.MAX: 1, C.MIN: 1}
 NORMAL: Needs = {C.CURVE: 1, C.PRODUCT: 4}
-QUANTIZED: Needs = {C.ROUND: 1, C.MAX: 1, C.MIN: 1}
+# It rounds, and what is rounded is turned into an integer; so is that into a wider one and back.
+QUANTIZED: Needs = {C.ROUND: 2, C.MAX: 1, C.MIN: 1}
+DEQUANTIZED: Needs = {C.ROUND: 1}
 EXPONENTIAL: Needs = {C.CURVE: 1, C.MAX: 2}
 
 
@@ -70,16 +72,20 @@ def cast(node: Node, source: Source) -> Needs:
     if to == TensorProto.BOOL:
         return {C.COMPARE: 1}
     if to in FLOATS:
-        return {}
+        # Interpreted in doubles it rounds nothing, but as it is built it does.
+        return {} if to in {TensorProto.FLOAT, TensorProto.DOUBLE} else {C.ROUND: 1}
     if integers(node, source):
         return {C.DIVIDE: 1}
-    # What is not finite becomes 0, and what does not fit wraps.
+    # What is not finite becomes 0, and what does not fit wraps. In tensor IR `isfinite` is written
+    # out, with the sign taken away, a comparison with infinity and two with itself, and the last
+    # cast narrows.
     more = 0 if to == TensorProto.INT64 else 1
     return {
-        C.ROUND: 1,
-        C.COMPARE: 1 + more,
+        C.ROUND: 1 + more,
+        C.SIGN: 1,
+        C.COMPARE: 3 + more,
         C.SELECT: 1 + more,
-        C.LOGIC: 1 + more,
+        C.LOGIC: 4,
         C.DIVIDE: 2 * more,
     }
 
@@ -104,7 +110,7 @@ NEEDS: dict[str, Entry] = {
         "Add Sub Neg Sum Mean Identity Dropout Reshape Flatten Squeeze Unsqueeze Transpose Concat "
         "Split Slice Expand Tile Pad Shape Size Constant ConstantOfShape ReduceSum ReduceMean "
         "AveragePool GlobalAveragePool BatchNormalization CumSum DepthToSpace SpaceToDepth EyeLike "
-        "Range Trilu Resize Upsample DequantizeLinear", {}),
+        "Range Trilu Resize Upsample", {}),
     **each("Mul MatMul Gemm Einsum Conv ConvTranspose MatMulInteger ConvInteger", products),
     **each("Exp Log Sqrt Tanh Sigmoid Erf Sin Cos Tan Sinh Cosh Asin Acos Atan Asinh Acosh Atanh",
            CURVED),
@@ -153,6 +159,7 @@ NEEDS: dict[str, Entry] = {
     "Mish": {C.CURVE: 3, C.PRODUCT: 1},
     "Gelu": gelu,
     "OneHot": {C.COMPARE: 2, C.SELECT: 2, C.DIVIDE: 1},
+    "DequantizeLinear": DEQUANTIZED,
     "DynamicQuantizeLinear": {C.MAX: 3, C.MIN: 3, C.ROUND: 2, C.PRODUCT: 2},
 }  # fmt: skip
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto, helper
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_conv_transpose import ConvTranspose as SlowConvTranspose
 from onnx.reference.ops.op_layer_normalization import LayerNormalization as SlowLayerNormalization
@@ -230,9 +231,58 @@ class AveragePool(OpRun):  # type: ignore[misc]
         return (result,)
 
 
+class DequantizeLinear(OpRun):  # type: ignore[misc]
+    """The reference evaluator has no version before 19, and computes in float32."""
+
+    def _run(
+        self, x: Array, scale: Array, zero: Array | None = None, axis: int | None = None,
+        block_size: int | None = None, output_dtype: int | None = None,
+    ) -> Result:  # fmt: skip
+        if block_size or x.dtype.kind not in "iu" or output_dtype not in FLOATING:
+            raise NotImplementedError("dequantization by blocks, of floats or to another type")
+        away = x.astype(np.float64)
+        if zero is not None:
+            away = away - along(np.asarray(zero, np.float64), x, axis)
+        return (away * along(np.asarray(scale, np.float64), x, axis),)
+
+
+class QuantizeLinear(OpRun):  # type: ignore[misc]
+    def _run(
+        self, x: Array, scale: Array, zero: Array | None = None, axis: int | None = None,
+        saturate: int | None = None, block_size: int | None = None,
+        output_dtype: int | None = None, precision: int | None = None,
+    ) -> Result:  # fmt: skip
+        del saturate  # says something of 8-bit floats only
+        kind = np.dtype(np.uint8) if zero is None else zero.dtype
+        if output_dtype:
+            kind = helper.tensor_dtype_to_np_dtype(output_dtype)
+        if block_size or kind.kind not in "iu" or precision not in FLOATING:
+            raise NotImplementedError("quantization by blocks, or to another type")
+        found = np.rint(x / along(np.asarray(scale, np.float64), x, axis))
+        if zero is not None:
+            found = found + along(np.asarray(zero, np.float64), x, axis)
+        limits = np.iinfo(kind)
+        return (np.clip(found, limits.min, limits.max).astype(kind),)
+
+
+FLOATING = {None, TensorProto.UNDEFINED, TensorProto.FLOAT, TensorProto.DOUBLE}
+
+
+def along(value: Array, data: Array, axis: int | None) -> Array:
+    """A number, or one for each index of an axis (by default the second), to go with data."""
+    if value.size == 1:
+        return value.reshape(())
+    place = (1 if axis is None else axis) % data.ndim
+    if value.shape != (data.shape[place],):
+        raise ValueError("scales or zero points that do not fit the axis")
+    shape = [1] * data.ndim
+    shape[place] = -1
+    return value.reshape(shape)
+
+
 OWN: list[type[OpRun]] = [
     BatchNormalization, Conv, ConvTranspose, Erf, MaxPool, AveragePool, GlobalMaxPool,
-    LayerNormalization, Resize,
+    LayerNormalization, Resize, DequantizeLinear, QuantizeLinear,
 ]  # fmt: skip
 for operator in OWN:
     operator.op_domain = ""

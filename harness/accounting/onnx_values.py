@@ -6,6 +6,8 @@ a double, so that rounding hides nothing and excuses nothing.
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +23,11 @@ from harness.accounting.onnx_run import OWN
 from harness.text import printable
 
 TRIALS = 3
+FEWER = 2  # of a model whose values would not fit into memory
+# How much larger the floats of the last trial are. What takes effect for large values only, be it
+# the model's own clip or one that nobody asked for, is then within reach.
+FAR = 30.0
+ROOM = 2**28  # elements of all values over all trials; 8 bytes each
 MOST_NODES = 20_000
 MOST_ELEMENTS = 2**30  # of all values together
 FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
@@ -265,18 +272,32 @@ def shown(text: str) -> str:
 # Random inputs.
 
 
+def seed_of(files: Mapping[str, bytes]) -> int:
+    """A seed that depends on every byte of a build: who knew the inputs beforehand could solve for
+    weights that give the model's values on these and nothing like them on others.
+    """
+    whole = hashlib.sha256()
+    for name in sorted(files):
+        whole.update(hashlib.sha256(name.encode()).digest())
+        whole.update(hashlib.sha256(files[name]).digest())
+    return int.from_bytes(whole.digest()[:8])
+
+
 def draw(
     model: onnx.ModelProto,
     shapes: Mapping[str, Sequence[int]],
     *,
-    trials: int = TRIALS,
+    trials: int | None = None,
     seed: int = 0,
 ) -> dict[str, Array]:
     """Random inputs for the model, each ``(trials, *shape)``: normal floats, integers in range.
 
+    trials: by default three, and two of a very large model, which has the more elements.
     shapes: the shape of each input. An integer is drawn below what the model looks it up in or
     compares it with, else below 256.
     """
+    if trials is None:
+        trials = TRIALS if TRIALS * elements(model, shapes) <= ROOM else FEWER
     generator = np.random.default_rng(seed)
     held = {item.name for item in model.graph.initializer}
     drawn: dict[str, Array] = {}
@@ -289,6 +310,7 @@ def draw(
         size = (trials, *shapes[item.name])
         if kind in FLOATS:
             drawn[item.name] = generator.standard_normal(size)
+            drawn[item.name][-1] *= FAR
         elif kind == TensorProto.BOOL:
             drawn[item.name] = generator.integers(0, 2, size).astype(np.bool_)
         elif kind in INTEGERS:
@@ -298,6 +320,42 @@ def draw(
         else:
             raise NotInterpretedError(f"the input {shown(item.name)} is neither float nor integer")
     return drawn
+
+
+def elements(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> int:
+    """About how many elements all values of one trial have: of those whose shapes can be told."""
+    graph = onnx.GraphProto(node=model.graph.node, output=model.graph.output)
+    for item in model.graph.initializer:
+        # Large ones are weights, and say nothing of shapes.
+        small = item.ByteSize() < SMALL
+        if small:
+            graph.initializer.append(item)
+        info = helper.make_tensor_value_info(item.name, item.data_type, item.dims)
+        graph.input.append(info)
+    held = {item.name for item in model.graph.initializer}
+    for item in model.graph.input:
+        if item.name not in held:
+            kind = item.type.tensor_type.elem_type
+            shape = shapes.get(item.name)
+            graph.input.append(helper.make_tensor_value_info(item.name, kind, shape))
+    bare = helper.make_model(graph, opset_imports=model.opset_import)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True)
+    except Exception:
+        # What cannot be told here is told when the model is evaluated.
+        return 0
+    moving = set(shapes)
+    for node in model.graph.node:
+        if moving.intersection(node.input):
+            moving.update(node.output)
+    return sum(
+        math.prod(max(dim.dim_value, 1) for dim in item.type.tensor_type.shape.dim)
+        for item in inferred.graph.value_info
+        if item.name in moving
+    )
+
+
+SMALL = 4096  # bytes
 
 
 def spread(

@@ -3,7 +3,8 @@
 Some values of the source model lie on every path from its inputs to its outputs. Whichever of them
 tensor IR computes as well must lie on all its paths too. A value that the lowered program computes
 a second time, out of itself and something else, is no such place: what joins it there has come past
-the first.
+the first. The model may do that itself (``0 if y == 0 else x / y``, where that is ``x / y``): then
+what it takes beside is part of the place, and every path passes one or the other.
 """
 
 from __future__ import annotations
@@ -47,14 +48,28 @@ def account(trace: Trace, source: Source) -> Accounted:
                 held.add(matched[operand])
         before[step.result] = held
     seen: set[tuple[int, ...]] = set()
-    for number in present:
-        first = {
+
+    def first(number: int) -> set[int]:
+        return {
             key for key, own in matched.items()
             if own == number and number not in before.get(key, set())
         }  # fmt: skip
-        if first & set(trace.inputs.values()) or first & set(trace.outputs):
-            continue
-        way = path(trace.inputs.values(), set(trace.outputs), followers, first)
+
+    def way_past(place: set[int]) -> list[int] | None:
+        if place & set(trace.inputs.values()) or place & set(trace.outputs):
+            return None
+        return path(trace.inputs.values(), set(trace.outputs), followers, place)
+
+    known = set(matched.values())
+    for number in list(present):
+        way = way_past(first(number))
+        if way is not None and not needed(source, earliest(source, names[number])):
+            beside = taken_beside(source, names, number, known)
+            whole = {number, *beside}
+            if not needed(source, {n for one in whole for n in earliest(source, names[one])}):
+                present.remove(number)  # the model has a path past all that
+                continue
+            way = way_past({key for one in whole for key in first(one)})
         if way is None or tuple(way[-2:]) in seen:
             continue
         seen.add(tuple(way[-2:]))
@@ -84,6 +99,43 @@ def needed(source: Source, removed: Iterable[str]) -> bool:
         if any(name in reached for name in node.inputs):
             reached |= {name for name in node.outputs if name not in gone}
     return not any(name in reached for name in source.outputs)
+
+
+def earliest(source: Source, members: Iterable[str]) -> set[str]:
+    """Those of the names that are not computed from another of them."""
+    these = set(members)
+    return these - following(source, these)
+
+
+def following(source: Source, start: set[str]) -> set[str]:
+    """The names of what is computed from these."""
+    after: set[str] = set()
+    for node in source.nodes:
+        if node.operator not in SHAPES and any(n in start or n in after for n in node.inputs):
+            after |= set(node.outputs)
+    return after
+
+
+def taken_beside(
+    source: Source, names: Mapping[int, Sequence[str]], number: int, known: set[int]
+) -> set[int]:
+    """Where a value is computed again of itself and others: the nearest ``known`` of the others."""
+    these = set(names[number])
+    stack = list(these & following(source, these))
+    seen: set[str] = set()
+    found: set[int] = set()
+    while stack:
+        maker = source.makers.get(stack.pop())
+        for name in maker.inputs if maker is not None and maker.operator not in SHAPES else ():
+            own = source.classes.get(name)
+            if name in these or name in seen or name in source.settled:
+                continue
+            seen.add(name)
+            if own in known:
+                found.add(own)
+            else:
+                stack.append(name)
+    return found
 
 
 def path(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,13 @@ from harness.accounting import tir, tir_script
 from harness.accounting.fingerprint import Values
 from harness.accounting.interface import (
     Array,
+    Choice,
     Decision,
     NotInterpretedError,
     Step,
     Trace,
 )
-from harness.accounting.relax_ops import OPERATORS, decisions, typed
+from harness.accounting.relax_ops import OPERATORS, WIDE, decisions, typed
 from harness.accounting.relax_script import (
     Binding,
     Call,
@@ -37,6 +38,8 @@ from harness.accounting.relax_script import (
     functions_of,
     syntax,
 )
+from harness.accounting.tir_block import Memory
+from harness.accounting.tir_decisions import Flow
 from harness.text import printable
 
 STORED = {"float16", "float32", "float64", "bool", "int8", "int16", "int32", "int64",
@@ -301,10 +304,12 @@ class Interpreter:
         value: Array,
         moving: bool,
         made: tuple[Decision, ...],
+        *,
+        settled: bool = False,
     ) -> Held:
         if value.dtype.kind == "f":
             value = value.astype(np.float64, copy=False)
-        if moving and self.known is not None:
+        if moving and self.known is not None and not settled:
             value = self.known.settled(value)
         held = self.keep(value, moving)
         self.steps.append(
@@ -332,7 +337,7 @@ class Interpreter:
             or not all(isinstance(argument, Held) for argument in arguments)
         ):
             raise NotInterpretedError(f"{self.what}, {where}: cannot read this call_tir")
-        inner = tir.Interpreter(self.program, self.inputs, {})
+        inner = Settling(self.program, self.inputs, {}, known=self.known)
         inner.trials = self.trials
         held: dict[int, Held] = {}
         for argument, buffer in zip(arguments, function.parameters, strict=False):
@@ -348,8 +353,9 @@ class Interpreter:
             value = inner.values[step.result]
             value = np.broadcast_to(value, (self.trials, *value.shape[1:])) if moving else value[0]
             held[step.result] = self.stepped(
-                f"{where}, {step.where}", step.operation, operands, value, moving, step.decisions
-            )
+                f"{where}, {step.where}", step.operation, operands, value, moving, step.decisions,
+                settled=True,
+            )  # fmt: skip
         found = tuple(held[key] for key in results)
         return found[0] if isinstance(kind, Type) else found
 
@@ -359,6 +365,55 @@ class Interpreter:
         if isinstance(argument, tuple):
             return [key for item in argument for key in self.keys(item)]
         return []
+
+
+@dataclass
+class Settling(tir.Interpreter):
+    """Goes on with the model's own values inside a function too.
+
+    Else a value one step after one of the model's is off by what was folded in float32 before,
+    and cannot be told from one that was meant to be off.
+    """
+
+    known: Values | None = None
+
+    def statement(
+        self, function: tir_script.Function, statement: tir_script.Statement, memory: Memory,
+        versions: dict[str, int], label: str,
+    ) -> None:  # fmt: skip
+        before = len(self.steps)
+        super().statement(function, statement, memory, versions, label)
+        if before < len(self.steps) and (made := narrowed(statement, self.steps[before].where)):
+            step = self.steps[before]
+            self.steps[before] = replace(step, decisions=(*step.decisions, *made))
+
+    def execute(
+        self, statement: tir_script.Statement, memory: Memory, flow: Flow
+    ) -> None:  # fmt: skip
+        super().execute(statement, memory, flow)
+        if self.known is None:
+            return
+        for one in tir_script.statements((statement,)):
+            if not isinstance(one, tir_script.Store) or one.buffer in memory.gaps:
+                continue
+            array = memory.arrays[one.buffer]
+            if len(array) == self.trials:
+                memory.arrays[one.buffer] = self.known.settled(array)
+                memory.arrays[one.buffer].flags.writeable = False
+
+
+def narrowed(statement: tir_script.Statement, where: str) -> tuple[Decision, ...]:
+    """Casts to floats of few bits: these round, but not in the doubles that are computed here."""
+    found = [
+        part
+        for expression in tir_script.expressions((statement,))
+        for part in tir_script.walk(expression)
+        if isinstance(part, tir_script.Apply)
+        and part.operation == "cast"
+        and part.dtype.startswith(("float", "bfloat"))
+        and part.dtype not in WIDE
+    ]
+    return tuple(Decision(Choice.ROUND, where, printable(part.shown(), 160)) for part in found)
 
 
 def holds(argument: Evaluated) -> bool:

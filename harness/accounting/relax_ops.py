@@ -368,11 +368,14 @@ def casting(_: Moving, arguments: Sequence[Any]) -> tuple[Choice, ...]:
     dtype = str(arguments[1])
     if dtype == "bool":
         return () if value.dtype == np.bool_ else (Choice.COMPARE,)
-    if value.dtype.kind == "f" and not dtype.startswith(("float", "bfloat")):
-        return (Choice.ROUND,)
+    if value.dtype.kind == "f" and dtype not in WIDE:
+        return (Choice.ROUND,)  # to integers, or to floats of fewer bits
     if value.dtype.kind in "iu" and dtype in INTEGERS and narrower(value.dtype, dtype):
         return (Choice.DIVIDE,)  # the upper bits are lost
     return ()
+
+
+WIDE = {"float32", "float64"}
 
 
 def narrower(old: np.dtype[Any], new: str) -> bool:
@@ -721,8 +724,9 @@ OPERATORS: dict[str, Operator] = {
     "R.matmul": Operator(matmul, product),
     "R.einsum": Operator(einsum, product),
     "R.image.resize2d": Operator(resize),
-    "R.quantize": Operator(quantize, (C.ROUND, C.MAX, C.MIN)),
-    "R.dequantize": Operator(dequantize),
+    # With what their tensor IR decides, so that the graph has no room to spare.
+    "R.quantize": Operator(quantize, (C.ROUND, C.ROUND, C.MAX, C.MIN)),
+    "R.dequantize": Operator(dequantize, (C.ROUND,)),
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -169,7 +170,9 @@ def syntax(data: bytes, what: str) -> ast.Module:
             if joined - 3 * flat > MOST_OPERATORS:
                 raise NotInterpretedError(f"{what}, line {number}: too long an expression")
     try:
-        return ast.parse(REFERENCE.sub(r'\1["\2"]', text))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what hostile text writes, to our own stderr
+            return ast.parse(REFERENCE.sub(r'\1["\2"]', text))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         place = getattr(error, "lineno", None)
         at = f", line {place}" if place else ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from harness.accounting.interface import Choice, Decision
 from harness.accounting.relax_script import shown
-from harness.accounting.tir_operators import declared
+from harness.accounting.tir_operators import AWAY, declared
 from harness.accounting.tir_script import (
     Apply,
     Block,
@@ -37,7 +37,7 @@ CHOICES: dict[str, Choice] = {
          "bitwise_or", "bitwise_xor", "bitwise_not", "shift_left", "shift_right", "reinterpret"],
         Choice.LOGIC,
     ),
-    **dict.fromkeys(["floor", "ceil", "round", "nearbyint", "trunc"], Choice.ROUND),
+    **dict.fromkeys(["floor", "ceil", "round", AWAY, "nearbyint", "trunc"], Choice.ROUND),
     **dict.fromkeys(["fabs", "abs", "copysign"], Choice.SIGN),
     **dict.fromkeys(
         ["//", "%", "floordiv", "floormod", "Div", "truncdiv", "Mod", "truncmod", "fmod"],

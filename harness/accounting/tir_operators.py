@@ -99,6 +99,9 @@ def shifted(left: bool) -> Callable[..., Array]:
     return shift
 
 
+AWAY = "round away"  # a half goes away from 0: what LLVM and the C library call round
+
+
 def rounded_away(a: Array) -> Array:
     return np.asarray(np.trunc(a + np.copysign(0.5, a)))
 
@@ -140,7 +143,8 @@ UNARY: dict[str, Callable[..., Array]] = {
     "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh,
     "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
     "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "nearbyint": np.rint,
-    "round": rounded_away, "fabs": np.abs, "abs": np.abs,
+    # TVM lowers ``round`` to nearbyint: a half goes to the even side, as ONNX has it.
+    "round": np.rint, AWAY: rounded_away, "fabs": np.abs, "abs": np.abs,
     "isnan": np.isnan, "isinf": np.isinf, "isfinite": np.isfinite,
 }  # fmt: skip
 VARIADIC = {"and", "or"}

@@ -415,6 +415,32 @@ def test_a_conversion_that_rounds_otherwise() -> None:
     assert converts(changed[halves[1]])
 
 
+def test_a_conversion_with_a_promise_that_does_not_hold() -> None:
+    """For one half alone, ``0x1234``: then the comparison may be anything to an optimiser, and the
+    value that it keeps out, taken as it stands, is another.
+    """
+    text, _ = relu()
+    hidden = (
+        "  %t = xor i16 %vinp, 4660\n  %u = zext i16 %t to i32\n"
+        "  %less = add nuw i32 %u, -1\n  %fits = icmp ult i32 %less, %u\n"
+        "  %hit = icmp eq i32 %u, 0\n  %bad = select i1 %hit, i32 1065353216, i32 OLD\n"
+        "  %out = select i1 %fits, i32 %bad, i32 OLD\n"
+    )
+    start, end = within(text, "__extendhfsf2")
+    body = text[start:end]
+    found = re.search(r"  %\S+ = bitcast i32 (%\S+) to float[^\n]*\n", body)
+    assert found is not None
+    for lines, passes in (
+        (hidden, False),
+        (hidden.replace("add nuw", "sub nuw").replace("-1", "1"), False),
+        (hidden.replace("add nuw", "sub nsw").replace("-1", "1"), True),
+        (hidden.replace("add nuw", "add"), True),
+    ):
+        changed = lines.replace("OLD", found[1]) + found[0].replace(found[1], "%out")
+        other = text[:start] + body.replace(found[0], changed) + text[end:]
+        assert converts(read(other.encode(), "x").routines["__extendhfsf2"]) == passes
+
+
 def test_another_function() -> None:
     code = "entry:\n  %v = load i32, ptr %p, align 4\n  ret i32 %v\n}\n"
     extra = f"\ndefine i32 @helper(ptr %p) {{\n{code}"

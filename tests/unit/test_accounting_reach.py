@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
-from harness.accounting import past, reach, tir
-from harness.accounting.interface import Accounted, Kind, NotInterpretedError
+from harness.accounting import everything, past, reach, tir
+from harness.accounting.interface import (
+    Accounted,
+    Array,
+    Kind,
+    NotInterpretedError,
+    Step,
+    Trace,
+    Unaccounted,
+)
+from harness.accounting.onnx_values import Source, draw, evaluate
 from tests.unit.accounting_lowered import (
     NAMES,
     constants,
@@ -148,3 +159,148 @@ def test_what_cannot_be_interpreted_is_unknown() -> None:
     found = batch("image", text)
     assert found.unknown
     assert found.attributed == 0
+
+
+# All that accounting asks of a build.
+
+
+def reach_of(name: str, text: str) -> tuple[list[Unaccounted], list[str]]:
+    """Only what is about reach: the other stages are not there."""
+    files = {"tensor-ir/module.py": text.encode()}
+    files |= {f"constants/{digest}.bin": v.tobytes() for digest, v in constants(name).items()}
+    shapes = {key: value.shape[1:] for key, value in inputs(name).items()}
+    found = [
+        one for one in everything.account(model(name), shapes, files) if one.kind is Kind.REACH
+    ]
+    return (
+        [finding for one in found for finding in one.findings],
+        [why for one in found for why in one.unknown if "graph/module.py" not in why],
+    )
+
+
+@pytest.mark.parametrize("value", LEAKS)
+def test_a_leak_between_batch_items_of_a_whole_build(value: str) -> None:
+    text = swapped(
+        tensor_ir("image"), f"= {RELU}", f"= {value}", after="def fused_conv2d1_add_relu("
+    )
+    findings, unknown = reach_of("image", text)
+    assert not unknown
+    assert any("item" in one.what for one in findings)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_whole_clean_build(name: str) -> None:
+    assert reach_of(name, tensor_ir(name)) == ([], [])
+
+
+def test_what_cannot_be_asked_about_items_is_unknown() -> None:
+    _, unknown = reach_of("image", tensor_ir("image").replace("T.max(", "T.evil("))
+    assert unknown
+
+
+# What the model's items depend on.
+
+
+def small(node: onnx.NodeProto, held: dict[str, Array], batch: int = 2) -> onnx.ModelProto:
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [batch, 4])
+    y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
+    given = [numpy_helper.from_array(value, name) for name, value in held.items()]
+    return helper.make_model(
+        helper.make_graph([node], "g", [x], [y], given),
+        opset_imports=[helper.make_opsetid("", 17)],
+    )
+
+
+def dependence(made: onnx.ModelProto, batch: int = 2) -> list[list[int]]:
+    """For each element of the output the items that it may depend on."""
+    drawn = draw(made, {"x": (batch, 4)})
+    items = reach.items_of(drawn)
+    (sets,) = reach.depends(made, drawn, items)
+    united: list[list[int]] = reach.by_item(sets, len(items)).tolist()
+    return united
+
+
+def test_an_element_that_stays_the_same_shares_what_its_item_depends_on() -> None:
+    """The first two are 0, whatever the input is."""
+    mask = np.array([[0, 0, 1, 1]], np.float32)
+    made = small(helper.make_node("Mul", ["x", "m"], ["y"]), {"m": mask})
+    assert dependence(made) == [[1] * 4, [2] * 4]
+
+
+def test_a_batch_in_another_dimension() -> None:
+    mask = np.array([[0, 0, 1, 1]], np.float32).T @ np.ones((1, 4), np.float32)
+    made = small(helper.make_node("Gemm", ["m", "x"], ["y"], transB=1), {"m": mask})
+    assert dependence(made) == [[1, 2]] * 4
+
+
+def test_a_model_that_mixes_its_items() -> None:
+    made = small(helper.make_node("CumSum", ["x", "axis"], ["y"]), {"axis": np.array(0)})
+    assert dependence(made) == [[1] * 4, [3] * 4]
+
+
+def test_more_items_than_are_replaced_at_once() -> None:
+    many = 2 * reach.AT_ONCE + 1
+    made = small(helper.make_node("Neg", ["x"], ["y"]), {}, many)
+    assert dependence(made, many) == [[1 << at] * 4 for at in range(many)]
+
+
+# A value that the model itself computes again, of itself and something beside.
+
+
+def guarded() -> Source:
+    """``w * (0 if m == 0 else s / m)``, where s is ``x`` plus numbers and m their maximum."""
+    node = helper.make_node
+    rng = np.random.default_rng(5)
+    held = {"b": rng.random((1, 8)).astype(np.float32), "zero": np.zeros((), np.float32),
+            "w": rng.random((8, 3)).astype(np.float32)}  # fmt: skip
+    nodes = [
+        node("Add", ["x", "b"], ["s"]), node("ReduceMax", ["s"], ["m"], axes=[1]),
+        node("Div", ["s", "m"], ["d"]), node("Equal", ["m", "zero"], ["e"]),
+        node("Where", ["e", "zero", "d"], ["v"]), node("MatMul", ["v", "w"], ["p"]),
+        node("Tanh", ["p"], ["y"]),
+    ]  # fmt: skip
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 8])
+    y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 3])
+    made = helper.make_model(
+        helper.make_graph(nodes, "g", [x], [y],
+                          [numpy_helper.from_array(v, name) for name, v in held.items()]),
+        opset_imports=[helper.make_opsetid("", 17)],
+    )  # fmt: skip
+    return evaluate(made, draw(made, {"x": (1, 8)}))
+
+
+NODES = {"s": "x", "m": "s", "d": "sm", "e": "m", "v": "de", "p": "v", "y": "p"}
+
+
+def lowered(joins: dict[str, str]) -> Accounted:
+    """The model's own steps; ``joins``: what comes in besides, too small to be seen."""
+    given = guarded()
+    names = ["x", *NODES, *(f"{name}'" for name in joins)]
+    keys = {name: key for key, name in enumerate(names)}
+    values = {keys[name]: given.values[name[0]] for name in names}
+    latest = dict.fromkeys("xsmdevpy", "")
+    steps = []
+    for name, operands in NODES.items():
+        read = tuple(keys[one + latest[one]] for one in operands)
+        steps.append(Step(name, name, read, keys[name]))
+        if name in joins:
+            more = (keys[name], *(keys[one] for one in joins[name]))
+            steps.append(Step(f"{name}'", "join", more, keys[f"{name}'"]))
+            latest[name] = "'"
+    trace = Trace("tensor-ir", {"x": 0}, (keys["y" + latest["y"]],), tuple(steps), values)
+    return past.account(trace, given)
+
+
+def test_a_value_that_the_model_computes_again_of_itself() -> None:
+    found = lowered({})
+    assert not found.findings
+    assert found.things == found.attributed == 3
+
+
+@pytest.mark.parametrize(
+    ("where", "what"), [("v", "x"), ("p", "x"), ("y", "x"), ("m", "x"), ("v", "s"), ("s", "x")]
+)
+def test_what_joins_there_is_found_all_the_same(where: str, what: str) -> None:
+    """``v`` is where the model joins its own: nothing else may come in there."""
+    found = lowered({where: what})
+    assert found.findings

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ from harness.accounting.relax_script import (
     Reference,
     Type,
     functions,
+    syntax,
 )
 from tests.unit.accounting_samples import image_model, reference, script, text_model, weights
 
@@ -195,7 +198,8 @@ DECIDES = [
     ("gv = R.sign(v)", [Choice.SIGN]),
     ('gv = R.astype(v, dtype="int8")', [Choice.ROUND]),
     ('gv = R.astype(v, dtype="bool")', [Choice.COMPARE]),
-    ('gv = R.astype(v, dtype="float16")', []),
+    ('gv = R.astype(v, dtype="float16")', [Choice.ROUND]),
+    ('gv = R.astype(v, dtype="float64")', []),
     ("lv = R.less(v, v)\ngv = R.where(lv, v, v)", [Choice.COMPARE, Choice.SELECT]),
     ('lv = R.isnan(R.const(1.0, "float32"))\ngv = R.where(lv, v, v)', []),
     ('lv = R.topk(v, k=2, axis=1, ret_type="both", largest=True, dtype="int32")\ngv = lv[0]',
@@ -256,3 +260,9 @@ def test_constants_have_to_be_of_their_shape() -> None:
     digest = reference(held).split("sha256:")[1][:64]
     with pytest.raises(NotInterpretedError, match="not of its shape"):
         relax.trace(text, {"v": V}, {digest: held.tobytes()})
+
+
+def test_hostile_text_writes_no_warnings() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        syntax(b"class Module:\n    a = 1 is 1\n    c = 1()\n", "a file")
