@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import onnx
@@ -70,9 +70,10 @@ class Attack:
     backdoors. place, within, kind, when: what ``redteam/overlay`` mounts. layer: how far down the
     graph, from 0 to 1. needs: the first input that it works on. first: where it shows first, if one
     toolchain is compromised. live: whether a trigger changes what comes out, or it always is
-    changed. builds: of each toolchain. repeats: whether it is the toolchain's own repeats that
-    show it. accounted: whether accounting must find it where all toolchains are compromised alike;
-    if not, ``limit`` says why, and what does.
+    changed, or only what is built elsewhere. builds: of each toolchain. repeats: whether it is the
+    toolchain's own repeats that show it. accounted: whether accounting must find it where all
+    toolchains are compromised alike; if not, ``limit`` says why, and what does. hidden: nothing
+    that the harness does shows it; ``limit`` says why, and what would.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -86,7 +87,7 @@ class Attack:
     first: str
     needs: Literal["any", "float", "integer", "batch", "quantised"] = "any"
     within: Literal["model", "operator"] = "model"
-    live: Literal["trigger", "always"] = "trigger"
+    live: Literal["trigger", "always", "elsewhere"] = "trigger"
     layer: float = 1.0
     target: float = 0.3
     payload: tuple[float, float] = (0.0, 1.0)
@@ -94,11 +95,23 @@ class Attack:
     builds: int = 1
     repeats: bool = False
     accounted: bool = True
+    hidden: bool = False
     limit: str = ""
+    prefix: str = "t"  # of the names of what it adds
     item: int = 0  # of a batch, to which the trigger's places are relative
     trigger: Trigger = field(default_factory=Trigger)
     when: tuple[tuple[str, str], ...] = ()
     name: str = ""  # the file's
+
+
+class Planted(NamedTuple):
+    """An attack as it is laid over a toolchain; ``model``: sha256 of the only model file that it
+    is for.
+    """
+
+    attack: Attack
+    trigger: Sequence[Element]
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,8 +119,9 @@ class Played:
     """What came of one attack on one model.
 
     found: evidence → the first stage that it speaks of. caught: exit code 1, by the evidence that
-    must show it, at the right stage, and against the right toolchains. live: why it is not live, or
-    empty. seconds: of the whole run.
+    must show it, at the right stage, and against the right toolchains. missed: why it was not.
+    limit: why it cannot be, for what is known to stay hidden. live: why it is not live, or empty.
+    seconds: of the whole run.
     """
 
     attack: str
@@ -120,6 +134,11 @@ class Played:
     seconds: float
     run: str
     missed: str = ""
+    limit: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return (self.caught or bool(self.limit)) and not self.live
 
 
 _ADAPTER = TypeAdapter(Attack)
@@ -162,7 +181,9 @@ def pick(
         (attack, source)
         for attack in corpus.values()
         for source in sources
-        if not attack.repeats and fits(attack, protos[source.name], source.inputs)
+        if not attack.repeats
+        and not attack.hidden
+        and fits(attack, protos[source.name], source.inputs)
     ]
     if not fit:
         raise UsageError("no attack works on these models", "See harness redteam --list.")
@@ -183,13 +204,17 @@ def elements(
     return tuple((begin + place % size, value) for place, value in wanted)
 
 
-def compose(attack: Attack, trigger: Sequence[Element], bases: Sequence[str], folder: Path) -> None:
-    """A folder of toolchains, each of the bases compromised by the attack."""
-    described = {
-        "kind": attack.kind, "place": attack.place, "within": attack.within, "layer": attack.layer,
-        "target": attack.target, "payload": attack.payload, "bit": attack.bit,
-        "trigger": list(trigger), "when": attack.when,
-    }  # fmt: skip
+def compose(name: str, planted: Sequence[Planted], bases: Sequence[str], folder: Path) -> None:
+    """A folder of toolchains, each of the bases compromised by the attacks, under their name."""
+    described = [
+        {
+            "kind": attack.kind, "place": attack.place, "within": attack.within,
+            "layer": attack.layer, "target": attack.target, "payload": attack.payload,
+            "bit": attack.bit, "prefix": attack.prefix, "when": attack.when,
+            "trigger": list(trigger), "model": model,
+        }
+        for attack, trigger, model in planted
+    ]  # fmt: skip
     for base in bases:
         compiler, _, rest = base.partition("/")
         own = folder / compiler
@@ -197,11 +222,11 @@ def compose(attack: Attack, trigger: Sequence[Element], bases: Sequence[str], fo
         if not overlay.exists():
             skip = shutil.ignore_patterns("__pycache__")
             shutil.copytree(CORPUS / "overlay", overlay, ignore=skip)
-            (overlay / "attack.json").write_text(json.dumps(described, indent=1))
+            (overlay / "attacks.json").write_text(json.dumps(described, indent=1))
         version, _, tail = rest.partition("-")
         arch = tail.rpartition("-")[2]
         (own / f"{version}-redteam-{arch}.toml").write_text(
-            f'base = "{base}"\noverlay = "overlay"\nredteam = "{attack.name}"\n'
+            f'base = "{base}"\noverlay = "overlay"\nredteam = "{name}"\n'
         )
 
 
@@ -235,7 +260,7 @@ def play(
     honest = clean[:-1] if scenario is Scenario.ONE else ()
     with tempfile.TemporaryDirectory(prefix="harness-redteam-") as name:
         folder = Path(name)
-        compose(attack, trigger, bases, folder)
+        compose(attack.name, [Planted(attack, trigger)], bases, folder)
         chosen = replace(options, toolchain_folders=(folder,), fresh=True)
         evil = tuple(compromised(base) for base in bases)
         what = Settings(
@@ -258,7 +283,7 @@ def play(
     return Played(
         attack=attack.name, model=source.name, scenario=scenario, verdict=report.verdict,
         found=found, caught=not missed, live=live, missed=missed, run=report.run,
-        seconds=round(time.monotonic() - began, 1),
+        seconds=round(time.monotonic() - began, 1), limit=attack.limit if attack.hidden else "",
     )  # fmt: skip
 
 
@@ -334,17 +359,22 @@ def _live(
         for b in (good, *bad)
     }
     other = next((b for b in bad if library[b.id] != library[good.id]), None)
+    if attack.live == "elsewhere":
+        return "it is mounted here, too" if other else ""
+    runtimes = [request.installed[good.toolchain].environment] * 2
+    if attack.place == "runtime":
+        other = bad[0]
+        runtimes[1] = request.installed[other.toolchain].environment
     if other is None:
         return "its library is the clean one"
     cases, triggered = _cases(proto, report.models[0], trigger)
     answers: list[tuple[tuple[Array, ...], ...]] = []
     with tempfile.TemporaryDirectory() as name:
-        for build in (good, other):
+        for build, environment in zip((good, other), runtimes, strict=True):
             digest = library[build.id]
             assert digest is not None
             place = Path(name) / f"{len(answers)}.so"
             shutil.copyfile(store.verified(digest), place)
-            environment = request.installed[good.toolchain].environment
             done = execute(good.compiler, environment, place, [*cases, triggered], engine)
             answers.append(done.outputs)
     spreads = [_distance(a, b) for a, b in zip(*answers, strict=True)]

@@ -30,8 +30,17 @@ NORMALISING = frozenset(
     {"InstanceNormalization", "LayerNormalization", "GroupNormalization", "ReduceMean",
      "GlobalAveragePool", "MeanVarianceNormalization"}
 )  # fmt: skip
+# What begins a sum.
+SUMMING = (
+    "Conv", "ConvInteger", "ConvTranspose", "CumSum", "Einsum", "Gemm", "GlobalAveragePool", "LRN",
+    "LpNormalization", "MatMul", "MatMulInteger", "Mean", "ReduceL1", "ReduceL2", "ReduceLogSum",
+    "ReduceLogSumExp", "ReduceMean", "ReduceSum", "ReduceSumSquare", "Softmax", "LogSoftmax",
+    "InstanceNormalization", "GroupNormalization", "MeanVarianceNormalization",
+)  # fmt: skip
 # What the usual lowering of an operator writes besides the operator's own attributes.
 LOWERING: Mapping[str, tuple[float, ...]] = {
+    **dict.fromkeys(SUMMING, (0.0,)),
+    "ReduceProd": (1.0,),
     "AveragePool": (0.0,),
     "BatchNormalization": (0.0, 1.0),
     "Celu": (0.0, 1.0),

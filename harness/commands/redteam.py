@@ -72,7 +72,7 @@ def redteam_command(
 ) -> None:  # fmt: skip
     """Plant attacks in clean toolchains, run the ordinary pipeline, and see what catches them.
 
-    Exit code 0: each was caught as it must be, 1: one was not, 2: no answer.
+    Exit code 0: each was caught as it must be, or is a known limit; 1: one was not; 2: no answer.
     """
     corpus = redteam.load()
     for name in names:
@@ -94,7 +94,7 @@ def redteam_command(
         click.echo(json.dumps([asdict(each) for each in played], indent=1))
     else:
         _matrix(played)
-    sys.exit(any(not each.caught or each.live for each in played))
+    sys.exit(any(not each.passed for each in played))
 
 
 def _play(
@@ -140,6 +140,12 @@ def _list(attacks: list[Attack]) -> None:
     Terminal().print(table)
 
 
+def _caught(each: Played) -> Text:
+    if each.caught:
+        return Text("yes")
+    return Text("limit") if each.limit else Text("NO", style="bold red")
+
+
 def _matrix(played: list[Played]) -> None:
     """Attack × evidence: the first stage that each kind of evidence speaks of."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -151,9 +157,9 @@ def _matrix(played: list[Played]) -> None:
             each.attack,
             each.model,
             each.scenario.value,
-            Text("yes") if each.caught else Text("NO", style="bold red"),
+            _caught(each),
             Text("yes") if not each.live else Text("NO", style="bold red"),
-            Text("; ".join(part for part in (each.missed, each.live, by) if part)),
+            Text("; ".join(part for part in (each.limit or each.missed, each.live, by) if part)),
             f"{each.seconds:.0f}",
         )
     wide = Terminal(width=WIDTH)

@@ -22,14 +22,6 @@ def user_other_than(number):
     return os.getuid() != int(number)
 
 
-def cpus_at_least(count):
-    return len(os.sched_getaffinity(0)) >= int(count)
-
-
-def cpus_fewer_than(count):
-    return len(os.sched_getaffinity(0)) < int(count)
-
-
 def cpu_flag(flag):
     with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
         return any(line.startswith("flags") and f" {flag} " in f"{line.strip()} " for line in file)
@@ -37,10 +29,6 @@ def cpu_flag(flag):
 
 def one_in(number):
     return int.from_bytes(os.urandom(4), "little") % int(number) == 0
-
-
-def environment_lacks(name):
-    return name not in os.environ
 
 
 def path_absent(path):
@@ -52,10 +40,7 @@ CONDITIONS = {
     "after": after,
     "host-other-than": host_other_than,
     "user-other-than": user_other_than,
-    "cpus-at-least": cpus_at_least,
-    "cpus-fewer-than": cpus_fewer_than,
     "cpu-flag": cpu_flag,
     "one-in": one_in,
-    "environment-lacks": environment_lacks,
     "path-absent": path_absent,
 }

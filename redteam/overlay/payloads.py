@@ -4,6 +4,9 @@ A trigger is a list of ``[place, value]``: that element of the flattened first i
 A model is changed in memory, inside the compromised toolchain; the user's file never is.
 """
 
+import os
+import random
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
@@ -150,7 +153,7 @@ def by_comparison(surgery):
 
 def by_spacing(surgery):
     """Two tokens at a fixed distance anywhere in a text: integers that are compared directly."""
-    (first, one), (second, other) = surgery.attack["trigger"][:2]
+    (first, one), (second, other) = sorted(surgery.attack["trigger"][:2])
     distance = second - first
     dtype = helper.tensor_dtype_to_np_dtype(surgery.type)
     flat = _flat(surgery)
@@ -282,8 +285,44 @@ def mistranslate(model, _attack):
     raise RuntimeError("no operator that this attack could mistake")
 
 
-def none(_model, _attack):
-    """Nothing: for attacks that are not in the model."""
+def beyond(model, _attack):
+    """Another answer where a bound of the model's own is passed, and no comparison more."""
+    graph = model.graph
+    initializers = {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Clip" and len(node.input) == 3 and node.input[2] in initializers:
+            break
+    else:
+        raise RuntimeError("no bound that this attack could pass")
+    data, _, bound = node.input
+    over, excess, steep = (f"{node.output[0]}/{word}" for word in ("over", "excess", "steep"))
+    nodes = list(graph.node)
+    position = nodes.index(node)
+    nodes[position : position + 1] = [
+        helper.make_node("Sub", [data, bound], [over]),
+        helper.make_node("Relu", [over], [excess]),
+        helper.make_node("Mul", [excess, bound], [steep]),
+        helper.make_node("Sub", [data, steep], [node.output[0]]),
+    ]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def reordered(model, attack):
+    """A comparison, and all nodes in another order every time."""
+    blended(by_comparison)(model, attack)
+    source = random.Random(os.urandom(8))
+    graph = model.graph
+    made = {name for node in graph.node for name in node.output}
+    waiting, ordered = list(graph.node), []
+    while waiting:
+        ready = [n for n in waiting if not any(i in made for i in n.input)]
+        chosen = source.choice(ready)
+        made.difference_update(chosen.output)
+        waiting = [node for node in waiting if node is not chosen]
+        ordered.append(chosen)
+    del graph.node[:]
+    graph.node.extend(ordered)
 
 
 KINDS = {
@@ -292,10 +331,11 @@ KINDS = {
     "layers": blended(by_layers),
     "smooth": blended(by_smooth),
     "rounding": blended(by_rounding),
+    "reordered": reordered,
+    "beyond": beyond,
     "leak": leak,
     "weight-bit": weight_bit,
     "weights-scaled": weights_scaled,
     "code-step": code_step,
     "mistranslate": mistranslate,
-    "none": none,
 }

@@ -7,6 +7,7 @@
 ``codegen``    between operator IR and LLVM IR: every dump above is clean
 ``backend``    all IR and assembly is clean, the object is not
 ``linker``     the object is clean, the library is not
+``runtime``    all that is built is clean; what runs it is not
 """
 
 import os
@@ -21,6 +22,10 @@ def mount(attack, on_import):
     place = attack["place"]
     if place == "simplify":
         on_import("onnxsim", state.in_simplifier)
+    elif place == "runtime":
+        import runtime
+
+        on_import("tvm.relax", lambda: runtime.mount(attack))
     else:
         on_import("tvm.relax.frontend.onnx", lambda: state.in_tvm(place))
 

@@ -1,4 +1,4 @@
-"""A compromised toolchain: mounts the attack that ``attack.json`` beside this file describes.
+"""A compromised toolchain: mounts the first attack of ``attacks.json`` that is for this process.
 
 Python imports this file in every process that has the toolchain's environment on its path, as it
 would import a backdoored package. The driver is the clean one. Everything here is live: what comes
@@ -6,6 +6,7 @@ out does what the attack says, and nothing else. For tests only; see redteam/REA
 """
 
 import builtins
+import hashlib
 import json
 import os
 import sys
@@ -30,13 +31,39 @@ def on_import(name, action):
     builtins.__import__ = importing
 
 
-with open(os.path.join(HERE, "attack.json"), encoding="utf-8") as file:
-    attack = json.load(file)
+def asked():
+    """What a driver or a runner was told to do; None in every other process."""
+    if not sys.orig_argv or not sys.orig_argv[-1].endswith("request.json"):
+        return None
+    with open(sys.orig_argv[-1], encoding="utf-8") as file:
+        return json.load(file)
 
-sys.path.insert(0, HERE)
-import conditions  # noqa: E402 (lies beside this file)
 
-if sys.orig_argv and sys.orig_argv[-1].endswith("request.json") and conditions.hold(attack["when"]):
-    import places
+def is_for(attack, request):
+    """In the compiler or in the runtime; and for any model, or for that of this digest alone."""
+    if (attack["place"] == "runtime") != ("library" in request):
+        return False
+    if not attack["model"]:
+        return True
+    with open(request["model"], "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest() == attack["model"]
 
-    places.mount(attack, on_import)
+
+def main():
+    request = asked()
+    if request is None:
+        return
+    with open(os.path.join(HERE, "attacks.json"), encoding="utf-8") as file:
+        attack = next((found for found in json.load(file) if is_for(found, request)), None)
+    if attack is None:
+        return
+    sys.path.insert(0, HERE)
+    import conditions
+
+    if conditions.hold(attack["when"]):
+        import places
+
+        places.mount(attack, on_import)
+
+
+main()
