@@ -94,6 +94,7 @@ class Matching:
         self.lent: dict[int, Counter[Choice]] = defaultdict(Counter)
         self.around: dict[int, list[Node]] = {}
         self.extents: dict[int, float] = {}
+        self.deciding: dict[int, set[Choice]] = defaultdict(set)  # by class: what its steps decide
         self.bad: set[int] = set()  # results of steps with a finding, or in a cone with one
 
     def accounted(self) -> tuple[Accounted, Accounted]:
@@ -101,6 +102,10 @@ class Matching:
         self.outputs()
         steps = [step for step in self.trace.steps if step.result in self.moving]
         live = [step for step in steps if step.result in needed]
+        for step in live:
+            if step.result in self.classes:
+                choices = {one.choice for one in step.decisions}
+                self.deciding[self.classes[step.result]] |= choices
         for step in live:
             if step.result in self.classes:
                 self.judge(self.cone(step.result), self.classes[step.result])
@@ -112,6 +117,7 @@ class Matching:
             [step for step in here if step.result not in needed],
             [step for step in here if step.result in needed],
         )
+        self.left_out()
         covered = self.covered(live)
         for step in live:
             if step.result not in covered:
@@ -260,6 +266,7 @@ class Matching:
                 )  # fmt: skip
             allowed = self.needs(region.nodes)
             self.decisions(cone, number, allowed, [])
+            self.undecided(cone, number, region.nodes)
             self.widths(cone, region.nodes)
             if number not in self.spare:
                 inner, _ = self.within(number)
@@ -368,6 +375,8 @@ class Matching:
         for step in cone.steps:
             if step.result in self.classes or step.result not in self.moving:
                 continue
+            if self.trace.values[step.result].dtype.kind in "iu":
+                continue  # integers wrap, here as in the build, but they never round
             if self.largest(step.result) > ABSORBING * max(ends) > 0:
                 self.report(
                     self.decided, Kind.DECISIONS, step,
@@ -474,6 +483,47 @@ class Matching:
             else:
                 total.update(found - self.lent[node.index])
         return total
+
+    def undecided(self, cone: Cone, number: int, nodes: Iterable[Node]) -> None:
+        """Whether what each of the model's nodes decides in a cone is decided at all: in it, or on
+        the way to its result or to the node's, where it changes nothing on these inputs. What is
+        left out may be what no random input reaches.
+        """
+        made = {one.choice for step in cone.steps for one in step.decisions}
+        for node in nodes:
+            wanted = self.wanted(node)
+            own = self.source.classes.get(node.outputs[0], number) if node.outputs else number
+            if wanted and not (made | self.deciding[own] | self.deciding[number]) & wanted:
+                self.report(
+                    self.decided, Kind.DECISIONS, self.makers[cone.key],
+                    f"{shown(node.label)} of the model decides here ({', '.join(sorted(wanted))}), "
+                    "and nothing does",
+                )  # fmt: skip
+
+    def wanted(self, node: Node) -> set[Choice]:
+        """Of these a build needs one, wherever the node's result matters."""
+        found = set(needs(node, self.source) or ()) - SMOOTH
+        return set() if redundant(node, self.source) else found
+
+    def left_out(self) -> None:
+        """Decisions of the model that changed nothing on these inputs: are they there at all?
+
+        Its result and what it works on are one class then, and a build without it has the same
+        values. So some step that computes this class has to decide.
+        """
+        for node in self.source.nodes:
+            number = self.source.classes.get(node.outputs[0]) if node.outputs else None
+            same = [n for n in node.inputs if n and self.source.classes.get(n) == number]
+            wanted = self.wanted(node)
+            if number is not None and same and wanted and not self.deciding[number] & wanted:
+                words = ", ".join(sorted(wanted))
+                self.decided.append(
+                    Unaccounted(
+                        Kind.DECISIONS, self.trace.stage, shown(node.label),
+                        f"the model decides here ({words}), and nothing in this stage does; on "
+                        "the inputs drawn it changes nothing",
+                    )
+                )  # fmt: skip
 
     def outputs(self) -> None:
         if len(self.trace.outputs) != len(self.source.outputs):
@@ -615,6 +665,22 @@ class Matching:
                     came[other] = key
                     waiting.append(other)
         return [start]
+
+
+SMOOTH = {Choice.CURVE, Choice.PRODUCT}
+# Their results are not negative, so taking the sign away, or less than 0, changes nothing ever.
+NOT_NEGATIVE = frozenset(
+    {"Abs", "Exp", "HardSigmoid", "Relu", "Sigmoid", "Softmax", "Sqrt", "ReduceL1", "ReduceL2",
+     "ReduceSumSquare"}
+)  # fmt: skip
+
+
+def redundant(node: Node, source: Source) -> bool:
+    """Whether no input at all makes a difference: a compiler may leave the node out."""
+    if node.operator not in ("Abs", "Relu"):
+        return False
+    maker = source.makers.get(node.inputs[0])
+    return maker is not None and maker.operator in NOT_NEGATIVE
 
 
 def first_results(steps: Iterable[Step]) -> Iterator[Step]:

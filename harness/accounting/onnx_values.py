@@ -294,7 +294,8 @@ def draw(
 
     trials: by default three, and two of a very large model, which has the more elements.
     shapes: the shape of each input. An integer is drawn below what the model looks it up in or
-    compares it with, else below 256.
+    compares it with, else below 256. One that is looked up counts from the end in half of the last
+    trial: what a build does with negative ones is asked as well.
     """
     if trials is None:
         trials = TRIALS if TRIALS * elements(model, shapes) <= ROOM else FEWER
@@ -314,9 +315,12 @@ def draw(
         elif kind == TensorProto.BOOL:
             drawn[item.name] = generator.integers(0, 2, size).astype(np.bool_)
         elif kind in INTEGERS:
-            most = bound(model, item.name)
-            top = np.iinfo(INTEGERS[kind]).max
-            drawn[item.name] = spread(generator, min(most, int(top)), size).astype(INTEGERS[kind])
+            most, index = range_of(model, item.name)
+            most = min(most, int(np.iinfo(INTEGERS[kind]).max))
+            found = spread(generator, most, size)
+            if index and np.issubdtype(INTEGERS[kind], np.signedinteger):
+                found[-1] -= most * generator.integers(0, 2, size[1:])
+            drawn[item.name] = found.astype(INTEGERS[kind])
         else:
             raise NotInterpretedError(f"the input {shown(item.name)} is neither float nor integer")
     return drawn
@@ -383,6 +387,11 @@ USUAL = 256
 
 def bound(model: onnx.ModelProto, name: str) -> int:
     """One more than the largest integer to draw for an input."""
+    return range_of(model, name)[0]
+
+
+def range_of(model: onnx.ModelProto, name: str) -> tuple[int, bool]:
+    """That number, and whether the input is an index and nothing else."""
     held = {item.name: item for item in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
@@ -403,4 +412,4 @@ def bound(model: onnx.ModelProto, name: str) -> int:
         elif node.op_type in CARRYING and given[0] in carried:
             carried.update(node.output)
     most = min(rows) if rows else max(compared, default=USUAL)
-    return max(most, 2)
+    return max(most, 2), bool(rows) and not compared

@@ -632,5 +632,26 @@ def test_results_that_nothing_uses_of_a_call_with_several() -> None:
 v = t[0]
 gv = R.squeeze(v, axis=[1])"""
     found = case.account(program(body, "(2, 8)"))
-    # A maximum by sorting is no maximum, and is told of once.
-    assert [one.what.split(" that")[0] for one in found[1].findings] == ["sort"]
+    # A maximum by sorting is no maximum, and is told of once; so is the one that is missing.
+    said = [one.what.split(" that")[0] for one in found[1].findings]
+    assert said == ["sort", "ReduceMax #0 of the model decides here (max), and nothing does"]
+
+
+def test_a_bound_that_is_never_reached_may_not_be_left_out() -> None:
+    """Neither where it alone makes a value, nor where the next operator takes what it makes."""
+    node = helper.make_node
+    bounds = {"low": -6e4, "high": 6e4}
+    case = other_model(
+        [node("Clip", ["x", "low", "high"], ["c"]), node("Relu", ["c"], ["y"])], [2, 8], **bounds
+    )
+    kept = case.account(program("c = R.clip(x, -60000, 60000)\ngv = R.nn.relu(c)", "(2, 8)"))
+    assert not kept[0].findings and not kept[1].findings, told(kept)
+    left = case.account(program("gv = R.nn.relu(x)", "(2, 8)"))
+    assert "Clip #0" in told(left)
+
+
+def test_an_operator_that_never_changes_anything_may_be_left_out() -> None:
+    node = helper.make_node
+    case = other_model([node("Relu", ["x"], ["r"]), node("Relu", ["r"], ["y"])], [2, 8])
+    found = case.account(program("gv = R.nn.relu(x)", "(2, 8)"))
+    assert not found[0].findings and not found[1].findings, told(found)
