@@ -502,8 +502,9 @@ class Matching:
 
     def wanted(self, node: Node) -> set[Choice]:
         """Of these a build needs one, wherever the node's result matters."""
-        found = set(needs(node, self.source) or ()) - SMOOTH
-        return set() if redundant(node, self.source) else found
+        if node.operator not in DECIDING or redundant(node, self.source):
+            return set()
+        return set(needs(node, self.source) or ()) - SMOOTH
 
     def left_out(self) -> None:
         """Decisions of the model that changed nothing on these inputs: are they there at all?
@@ -667,6 +668,12 @@ class Matching:
         return [start]
 
 
+# What cannot be done without deciding. Others may: a cast that happens to fit, for instance.
+DECIDING = frozenset(
+    {"Abs", "Ceil", "Clip", "Floor", "GlobalMaxPool", "HardSigmoid", "HardSwish", "LeakyRelu",
+     "Max", "MaxPool", "Min", "PRelu", "ReduceMax", "ReduceMin", "Relu", "Round", "Shrink", "Sign",
+     "ThresholdedRelu", "Where"}
+)  # fmt: skip
 SMOOTH = {Choice.CURVE, Choice.PRODUCT}
 # Their results are not negative, so taking the sign away, or less than 0, changes nothing ever.
 NOT_NEGATIVE = frozenset(
