@@ -86,8 +86,13 @@ def account(job: Job, store: Store, folder: Path) -> tuple[Accounted, ...]:
     Never raises for what the toolchain left: that is ``unknown`` in each respect.
     """
     request, result = folder / "request.json", folder / "result.json"
+    # What was built, whatever lies at the model's path by now.
+    model = folder / "model"
+    store.place(job.model.sha256, model / "model.onnx")
+    for location, digest in job.model.external:
+        store.place(digest, model / location)
     described = {
-        "model": job.model.path,
+        "model": str(model / "model.onnx"),
         "inputs": {name: list(shape) for name, shape in job.model.inputs.items()},
         "artifacts": {name: str(store.verified(digest)) for name, digest in job.sources},
     }
@@ -95,7 +100,7 @@ def account(job: Job, store: Store, folder: Path) -> tuple[Accounted, ...]:
     path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")]))
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
     done = process.run(
-        [sys.executable, "-m", "harness.accounting", str(request), str(result)],
+        [sys.executable, "-P", "-m", "harness.accounting", str(request), str(result)],
         env={**process.FIXED_ENVIRONMENT, **threads, "PYTHONPATH": path},
         timeout=SECONDS,
     )
@@ -129,7 +134,8 @@ class Memory:
             entry = _ENTRY.validate_json(data)
         except ValidationError:
             return None
-        return (entry.found, entry.made) if clean(entry.found) else None
+        whole = {each.kind for each in entry.found} >= set(KINDS)
+        return (entry.found, entry.made) if whole and clean(entry.found) else None
 
     def keep(self, job: Job, found: tuple[Accounted, ...], today: date) -> None:
         """Remember a clean answer; of any other, forget what was remembered before."""

@@ -74,6 +74,11 @@ def test_another_model_does_not_ask_for_it(
     place = tmp_path / "other.onnx"
     onnx.save(model, place)
     digest = hashlib.sha256(place.read_bytes()).hexdigest()
+    # The file at the model's path is not asked: what was given is in the store.
+    unread = Model(job.model.name, str(place), job.model.sha256, job.model.inputs)
+    (tmp_path / "b").mkdir()
+    assert account.clean(account.account(account.Job(unread, job.sources), store, tmp_path / "b"))
+    assert store.add(place)[0] == digest
     other = Model(job.model.name, str(place), digest, job.model.inputs)
     found = answer(account.Job(other, job.sources), store, tmp_path / "a")
     left = [each for each in found if each.findings]

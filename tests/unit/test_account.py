@@ -24,6 +24,7 @@ from tests.unit.samples import MODEL, ids, twice
 from tests.unit.test_verdict import THREE
 
 CLEAN = Accounted(Kind.GRAPH, "graph/module.py", 3, 3)
+WHOLE = tuple(replace(CLEAN, kind=kind) for kind in account.KINDS)
 FOUND = replace(CLEAN, attributed=2, findings=(Unaccounted(Kind.GRAPH, "graph", "x", "y"),))
 UNREAD = replace(CLEAN, unknown=("R.new is not known",))
 TODAY = date(2026, 11, 23)
@@ -43,7 +44,9 @@ def test_only_clean_answers_are_remembered(tmp_path: Path) -> None:
         memory.keep(JOB, answer, TODAY)
         assert memory.recall(JOB) is None
     memory.keep(JOB, (CLEAN,), TODAY)
-    assert memory.recall(JOB) == ((CLEAN,), "2026-11-23")
+    assert memory.recall(JOB) is None  # one respect is not all of them
+    memory.keep(JOB, WHOLE, TODAY)
+    assert memory.recall(JOB) == (WHOLE, "2026-11-23")
     assert account.Memory(tmp_path, "plain").recall(JOB) is None
     other = replace(JOB, sources=(("graph/module.py", "1" * 64),))
     assert memory.recall(other) is None
@@ -54,7 +57,7 @@ def test_only_clean_answers_are_remembered(tmp_path: Path) -> None:
 
 def test_a_damaged_or_forged_entry_is_none(tmp_path: Path) -> None:
     memory = account.Memory(tmp_path, "sandbox")
-    memory.keep(JOB, (CLEAN,), TODAY)
+    memory.keep(JOB, WHOLE, TODAY)
     (entry,) = tmp_path.rglob("*.json")
     whole = entry.read_bytes()
     for damage in (
