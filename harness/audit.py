@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from harness import __version__, account, independence, libraries, numeric, plan
+from harness import __version__, account, exact, independence, libraries, numeric, plan
 from harness import replay as replaying
 from harness.accounting.interface import Accounted
 from harness.bisect import find_cause
@@ -67,7 +67,8 @@ class Request:
     """Everything that one run is asked to do, resolved: nothing is looked up after this.
 
     ``installed`` by toolchain name; ``recipes`` by compiler; ``replayers`` are independent LLVMs;
-    ``linkers`` by the name of the toolchain that links. ``cost``: model name → a rough weight,
+    ``exact``: toolchain name → the one with its very LLVM. ``linkers`` by the name of the toolchain
+    that links. ``cost``: model name → a rough weight,
     so that the longest builds start first.
     """
 
@@ -95,6 +96,7 @@ class Request:
     numeric: bool = False  # run the libraries, too
     account: bool = True  # hold each control build against its model
     without: frozenset[tuple[str, str]] = frozenset()  # (model, toolchain) that are not built
+    exact: Mapping[str, replaying.Replayer] = field(default_factory=dict)
 
 
 class Progress(Protocol):
@@ -175,7 +177,7 @@ def run(request: Request, engine: Engine, store: Store, progress: Progress) -> R
             independence=shared,
             accounts=measured.accounts,
         )
-        _save_bills(work)
+        _save_bills(work, replays)
         store.save_report(report)
     return report
 
@@ -315,30 +317,54 @@ def _build_and_check(
                 if recipe.optional and recipe.name not in needed:
                     continue
                 target = _target(record, work.request)
-                job = replaying.job_for(recipe, replayer, target, canonical)
-                wanted.append((recipe, record, replayer, job))
-                expected = replaying.expected_by(recipe, record)
-                if job is not None and (key := (replaying.key(job), expected)) not in shared:
-                    served[key] = record.id
-                    task = partial(work.regenerate, job, expected)
-                    shared[key] = submit(f"replay {recipe.name}", record.id, task)
+                ask(
+                    recipe, record, replayer, replaying.job_for(recipe, replayer, target, canonical)
+                )
+
+        def ask(
+            recipe: replaying.Recipe, record: BuildRecord, by: replaying.Replayer, job: Wanted
+        ) -> None:
+            wanted.append((recipe, record, by, job))
+            expected = replaying.expected_by(recipe, record)
+            if job is not None and (key := (replaying.key(job), expected)) not in shared:
+                served[key] = record.id
+                task = partial(work.regenerate, job, expected)
+                shared[key] = submit(f"replay {recipe.name}", record.id, task)
+
+        def finish() -> None:
+            while pending:
+                done, _ = wait(pending, return_when=FIRST_COMPLETED)
+                for future in done:
+                    what, build_id = pending.pop(future)
+                    result = future.result()
+                    if isinstance(result, BuildRecord):
+                        records[result.id] = result
+                        seconds = result.wall_seconds
+                        progress.finished(what, build_id, result.outcome.value, seconds)
+                        plan_checks(result)
+                    else:
+                        progress.finished(what, build_id, "done", result.wall_seconds)
 
         for build in builds:
             if build.id not in records:
                 submit("build", build.id, partial(work.build, build))
         for record in known.values():
             plan_checks(record)
-        while pending:
-            done, _ = wait(pending, return_when=FIRST_COMPLETED)
-            for future in done:
-                what, build_id = pending.pop(future)
-                result = future.result()
-                if isinstance(result, BuildRecord):
-                    records[result.id] = result
-                    progress.finished(what, build_id, result.outcome.value, result.wall_seconds)
-                    plan_checks(result)
-                else:
-                    progress.finished(what, build_id, "done", result.wall_seconds)
+        finish()
+        asked = {(r.name, record.id, by.toolchain.name) for r, record, by, _ in wanted}
+        for recipe, record, _, job in tuple(wanted):
+            expected = replaying.expected_by(recipe, record)
+            if job is None or expected is None:
+                continue
+            before = shared[replaying.key(job), expected].result()
+            again = exact.second(job, before, expected, work.request.exact.get(record.toolchain))
+            if again is None:
+                continue
+            by = again.replayer
+            if (question := (recipe.name, record.id, by.toolchain.name)) not in asked:
+                asked.add(question)
+                ask(recipe, record, by, again)
+        finish()
 
     replays = []
     for recipe, record, replayer, job in wanted:
@@ -348,6 +374,7 @@ def _build_and_check(
         if key and served[key] != record.id:
             result = replace(result, shared_with=served[key])
         replays.append(result)
+    replays = exact.settled(replays, work.request.exact, work.store)
     accounts: list[Account] = []
     for record, name in accountable:
         first, future = accounting[name]
@@ -456,7 +483,7 @@ def _bisect(
     return tuple(found.values())
 
 
-def _save_bills(work: _Work) -> None:
+def _save_bills(work: _Work, replays: Sequence[ReplayResult]) -> None:
     """A bill of materials for each toolchain and replayer of the run."""
     request = work.request
     base = host_base(str(interpreter()))
@@ -470,7 +497,7 @@ def _save_bills(work: _Work) -> None:
         )
         for toolchain in request.toolchains
     }
-    for replayer in (*request.replayers, *request.linkers.values()):
+    for replayer in replayers_used(request, replays):
         used.setdefault(replayer.toolchain.name, (replayer.toolchain, replayer.environment, None))
     for name, (toolchain, environment, linker) in used.items():
         link = (linker.toolchain, linker.environment) if linker else None
@@ -487,12 +514,21 @@ def _independence(
     work: _Work,
 ) -> Independence:
     request = work.request
-    replayers = (*request.replayers, *request.linkers.values())
+    replayers = replayers_used(request, replays)
     profiles = gather(
         request.toolchains, request.installed, replayers, records, replays, work.store,
         host_base(str(interpreter())),
     )  # fmt: skip
     return independence.assess(profiles, records, comparisons, replays)
+
+
+def replayers_used(
+    request: Request, replays: Sequence[ReplayResult]
+) -> tuple[replaying.Replayer, ...]:
+    """All that regenerate something, and those with an exact LLVM that were needed."""
+    ran = {result.replayer for result in replays}
+    needed = [each for each in request.exact.values() if each.toolchain.name in ran]
+    return (*request.replayers, *needed, *request.linkers.values())
 
 
 def _derivations(request: Request) -> list[Derivation]:

@@ -293,7 +293,8 @@ class ReplayResult:
     replayer: str
     stage: str  # the stage that was regenerated
     sources: tuple[str, ...]
-    verdict: Verdict  # IDENTICAL, UNEXPLAINED or INCONCLUSIVE
+    # EXPLAINED: another LLVM than the toolchain's made something else, and its own made the same.
+    verdict: Verdict  # IDENTICAL, EXPLAINED, UNEXPLAINED or INCONCLUSIVE
     expected_sha256: str
     got_sha256: str | None
     commands: tuple[tuple[str, ...], ...]

@@ -4,6 +4,10 @@ A dump is a claim. A replay ties the binary to it: if an independent ``opt`` and
 very same object from the IR that was dumped, then the object holds what that IR says, whatever
 the toolchain did in between. It catches a poisoned back end, and a dumper that lies.
 
+A tool that makes something else need not be an alarm: LLVM 22.1.8 picks other instructions than
+22.1.0 here and there. ``replay.toml`` names a replayer with exactly the LLVM of each release, which
+then is asked too (:mod:`harness.exact`).
+
 Sources are replayed in their *normalized* form, for builds whose IR differs only in what a proven
 rule renames; so each distinct program is replayed once, not once a build. This cannot hide
 anything: the result must equal the build's own object, byte for byte, and a normalizer that lost
@@ -15,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import Formatter
 from typing import Annotated, Literal
@@ -66,6 +70,7 @@ class _File:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     replay: tuple[Recipe, ...]
+    exact: dict[str, str] = field(default_factory=dict)
 
 
 _ADAPTER = TypeAdapter(_File)
@@ -117,6 +122,12 @@ def load_recipes(folder: Path) -> tuple[Recipe, ...]:
     return recipes
 
 
+def load_exact(folder: Path) -> dict[str, str]:
+    """``exact`` of ``replay.toml``: release of the compiler → the replayer that has its LLVM."""
+    path = folder / "replay.toml"
+    return read_toml(path, _ADAPTER, ToolchainError).exact if path.exists() else {}
+
+
 def command_lines(
     recipe: Recipe,
     toolchain: Toolchain,
@@ -124,10 +135,12 @@ def command_lines(
     root: str,
     inputs: str,
     out: str,
+    python: str = "python3",
 ) -> tuple[tuple[str, ...], ...]:
     """The recipe's steps with every placeholder filled in. Pure.
 
-    Raises ToolchainError for a placeholder that nothing fills.
+    A tool that is a Python program is run by ``python``. Raises ToolchainError for a placeholder
+    that nothing fills.
     """
     values = {**target, "root": root, "in": inputs, "out": out}
     lines = []
@@ -137,7 +150,8 @@ def command_lines(
             name = word[1:-1] if word.startswith("{") and word.endswith("}") else ""
             if name in toolchain.tools:
                 tool = toolchain.tools[name]
-                line += [f"{root}/{tool.path}", *tool.arguments]
+                start = (python, "-I", "-S") if tool.path.endswith(".py") else ()
+                line += [*start, f"{root}/{tool.path}", *tool.arguments]
                 continue
             try:
                 for _, wanted, how, conversion in Formatter().parse(word):
@@ -211,6 +225,7 @@ def _regenerate(
         engine.visible(root, "/toolchain"),
         engine.visible(inputs, f"{_ROOT}/in"),
         engine.visible(out, f"{_ROOT}/out"),
+        engine.python,
     )
 
     def failed(why: str) -> Regenerated:

@@ -30,7 +30,7 @@ from harness.models import Isolation, Model, Policy, Toolchain
 from harness.packages import cache_folder
 from harness.places import HERE
 from harness.remembered import Memory
-from harness.replay import Recipe, Replayer, load_recipes
+from harness.replay import Recipe, Replayer, load_exact, load_recipes
 from harness.settings import Settings
 from harness.sources import ModelSource, check_model, fetch
 from harness.store import Store
@@ -141,7 +141,8 @@ def resolve(
     models = tuple(_model(source, store, say) for source in settings.models)
     replayers = [toolchains.find(known, name) for name in settings.replayers]
     linkers = {d.name: known[d.linker] for d in chosen if d.linker}
-    needed = {d.name: d for d in (*linkers.values(), *chosen, *replayers)}
+    exact = _exact(chosen, known, folders(options)) if replayers else {}
+    needed = {d.name: d for d in (*linkers.values(), *chosen, *replayers, *exact.values())}
     with Workers(options.jobs) as workers:
         made = {
             name: workers.submit(partial(prepared, definition))
@@ -177,6 +178,7 @@ def resolve(
         },
         recipes=recipes,
         replayers=tuple(replayer_of(definition) for definition in replayers),
+        exact={name: replayer_of(definition) for name, definition in exact.items()},
         linkers={name: replayer_of(definition) for name, definition in linkers.items()},
         policy=settings.policy,
         ledger=entries,
@@ -273,6 +275,24 @@ def _recipes(compiler: str, places: Sequence[Path]) -> tuple[Recipe, ...]:
         if found := load_recipes(place / compiler):
             return found
     return ()
+
+
+def _exact(
+    chosen: Sequence[toolchains.Definition],
+    known: Mapping[str, toolchains.Definition],
+    places: Sequence[Path],
+) -> dict[str, toolchains.Definition]:
+    """Toolchain → the replayer that has the LLVM of its release, where one runs on this machine."""
+    tables = {
+        compiler: next((found for place in places if (found := load_exact(place / compiler))), {})
+        for compiler in dict.fromkeys(definition.compiler for definition in chosen)
+    }
+    wanted = {
+        definition.name: toolchains.find(known, tables[definition.compiler][definition.version])
+        for definition in chosen
+        if definition.version in tables[definition.compiler]
+    }
+    return {name: found for name, found in wanted.items() if found.arch == platform.machine()}
 
 
 def _unverified(recipes: Mapping[str, tuple[Recipe, ...]], replayers: Sequence[str]) -> list[str]:

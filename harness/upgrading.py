@@ -197,7 +197,7 @@ def _unfinished(work: _Work, model: str, stages: tuple[StageChange, ...]) -> lis
     failed = {
         (replay.toolchain, replay.name)
         for replay in work.report.replays
-        if replay.model == model and replay.verdict is not Verdict.IDENTICAL
+        if replay.model == model and replay.verdict.exit_code != 0
     }
     found = [f"{name} did not come out for {who}: {shown}" for who, name in sorted(failed)]
     found += [

@@ -7,6 +7,7 @@ from harness.normalizers.llvm_alloca_count import AllocaCount
 from harness.normalizers.llvm_dataflow import EvaluationOrder
 from harness.normalizers.llvm_tbaa import TbaaNames
 from harness.normalizers.tvm_constant_spelling import ConstantSpelling
+from harness.normalizers.tvm_unit_axis import UnitAxis
 
 NORMALIZERS: dict[str, Normalizer] = {
     normalizer.id: normalizer
@@ -15,5 +16,6 @@ NORMALIZERS: dict[str, Normalizer] = {
         AllocaCount(),
         EvaluationOrder(),
         ConstantSpelling(),
+        UnitAxis(),
     )
 }

@@ -7,9 +7,8 @@ and its shape in the place of the index ``k``. The older spelling is rewritten t
 **Claim.** If ``normalize(a) == normalize(b)``, then ``a`` and ``b`` are equal, or one is the other
 with *every* reference respelt; and every reference names the same constant, bit for bit.
 
-1. The text is lexed as Python: comments and string literals are skipped, so only a reference in
-   code counts. What this lexer does not know (triple quotes, prefixed or unclosed strings,
-   control characters, bytes that are not UTF-8) is refused.
+1. The text is lexed as Python (:mod:`harness.normalizers.tvm_text`): comments and string literals
+   are skipped, so only a reference in code counts. What the lexer does not know is refused.
 2. A string literal that is one of the spellings must stand in a reference: the identifier
    ``metadata``, no longer name and no attribute, and ``["SPELLING"][sha256:DIGEST:DTYPE:SHAPE]``.
    Anything else around it, above all a plain index, is refused: an index proves nothing.
@@ -27,23 +26,11 @@ import re
 from dataclasses import dataclass, field
 
 from harness.normalizers.interface import Normalized, NotApplicable, refuse_large
+from harness.normalizers.tvm_text import tokens
 
 OLD = b"relax.expr.Constant"
 NEW = b"ir.GenericConst"
 
-MAX_TOKENS = 20_000_000  # strings and comments; the largest text seen has some 20,000
-
-TOKEN = re.compile(
-    rb"""
-      (?P<unknown> (?<=[A-Za-z_0-9\x80-\xff]) ["'] | \"{3} | '{3} )
-    | " (?P<double> [^"\\\n]* (?: \\[^\n] [^"\\\n]* ){0,10000} ) "
-    | ' (?P<single> [^'\\\n]* (?: \\[^\n] [^'\\\n]* ){0,10000} ) '
-    | \#[^\n]*
-    | (?P<unclosed> ["'] )
-    """,
-    re.VERBOSE,
-)
-CONTROLS = bytes(set(range(0x20)) - set(b"\t\n")) + b"\x7f"
 LEADING = b"metadata["
 REFERENCE = re.compile(
     rb'(?<![A-Za-z_0-9.\x80-\xff])metadata\["(relax\.expr\.Constant|ir\.GenericConst)"\]'
@@ -76,19 +63,8 @@ class ConstantSpelling:
 
 def references(data: bytes) -> list[tuple[int, bytes]]:
     """(1), (2): where each reference's spelling starts, and the spelling; raises NotApplicable."""
-    if len(data.translate(None, CONTROLS)) != len(data):
-        raise NotApplicable("the text holds control characters")
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        raise NotApplicable("the text is not UTF-8") from None
-    if sum(map(data.count, (b'"', b"'", b"#"))) > MAX_TOKENS:
-        raise NotApplicable(f"the text has more than {MAX_TOKENS} tokens to look at")
-
     found: list[tuple[int, bytes]] = []
-    for token in TOKEN.finditer(data):
-        if token["unknown"] or token["unclosed"]:
-            raise NotApplicable(f"a string literal of an unknown kind at byte {token.start()}")
+    for token in tokens(data):
         if (token["double"] or token["single"]) not in (OLD, NEW):
             continue
         reference = REFERENCE.match(data, max(0, token.start() - len(LEADING)))

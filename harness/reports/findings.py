@@ -260,7 +260,7 @@ def _replays(
     """One for each replay, toolchain and artifact that did not come out bit for bit."""
     groups: dict[tuple[Verdict, str, str, str], list[ReplayResult]] = {}
     for result in results:
-        if result.verdict is not Verdict.IDENTICAL:
+        if result.verdict not in (Verdict.IDENTICAL, Verdict.EXPLAINED):
             name = _regenerated(result, builds)
             key = (result.verdict, result.name, result.toolchain, name)
             groups.setdefault(key, []).append(result)

@@ -128,7 +128,7 @@ def _cell(verdict: Verdict | None) -> Text:
 def _replays(stage: StageVerdict) -> Text:
     if not stage.replays:
         return Text("–", style="dim")
-    same = sum(1 for verdict in stage.replays.values() if verdict is Verdict.IDENTICAL)
+    same = sum(1 for verdict in stage.replays.values() if verdict.exit_code == 0)
     style = "" if same == len(stage.replays) else "bold red"
     return Text(f"{same} of {len(stage.replays)} bit for bit", style=style)
 

@@ -74,11 +74,16 @@ def spelling(data: bytes) -> bytes:
     return data.replace(b"relax.expr.Constant", b"ir.GenericConst")
 
 
+def axes(data: bytes) -> bytes:
+    return data.replace(b"T.axis.spatial(T.int64(1), T.", b"T.axis.spatial(1, T.")
+
+
 ERASED = {
     "llvm-tbaa-names": tbaa,
     "llvm-alloca-count": alloca,
     "llvm-evaluation-order": order,
     "tvm-constant-spelling": spelling,
+    "tvm-unit-axis": axes,
 }
 
 

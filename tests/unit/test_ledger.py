@@ -58,6 +58,7 @@ def test_the_real_ledger_holds_what_it_should() -> None:
     } | {
         ("tvm-constant-spelling", "tvm", "graph", "version"),
         ("tvm-constant-spelling", "tvm", "tensor-ir", "version"),
+        ("tvm-unit-axis", "tvm", "tensor-ir", "version"),
         ("llvm-alloca-count", "tvm", "llvm-unoptimized", "version"),
         ("llvm-evaluation-order", "tvm", "llvm-unoptimized", "rebuild"),
         ("llvm-evaluation-order", "tvm", "llvm-unoptimized", "version"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import toolchains
 from harness.engines.interface import EngineStatus, RunOutcome, RunResult, RunSpec
 from harness.environments import Environment
 from harness.errors import ToolchainError
@@ -20,6 +21,7 @@ from harness.replay import (
     command_lines,
     job_for,
     key,
+    load_exact,
     load_recipes,
     regenerate,
     result_for,
@@ -99,6 +101,26 @@ def test_command_lines_are_filled_in() -> None:
     assert command_lines(RECIPE, LLVM, TARGET, "/t", "/i", "/o") == (
         ("/t/bin/llc", "-mcpu=x86-64-v3", "/i/graph/file", "-o", "/o/made.o"),
     )
+
+
+def test_a_tool_that_is_a_python_program_is_run_by_the_engines_python() -> None:
+    tools = toolchain("llvm/1-b-x86_64", llc="bin/llc.py")
+    (line,) = command_lines(RECIPE, tools, TARGET, "/t", "/i", "/o", "/p/python3")
+    assert line[:4] == ("/p/python3", "-I", "-S", "/t/bin/llc.py")
+
+
+def test_which_replayer_has_a_releases_own_llvm(tmp_path: Path) -> None:
+    shipped = load_exact(Path("toolchains/tvm").absolute())
+    known = toolchains.load([Path("toolchains").absolute()])
+    releases = {d.version for d in known.values() if d.compiler == "tvm"}
+    assert releases == set(shipped)
+    assert set(shipped.values()) <= set(known)
+    assert load_exact(tmp_path) == {}
+    (tmp_path / "replay.toml").write_text('[exact]\n"1" = "llvm/1-a-x86_64"\n' + WHOLE)
+    assert load_exact(tmp_path) == {"1": "llvm/1-a-x86_64"}
+    (tmp_path / "replay.toml").write_text("[exact]\n1 = 2\n" + WHOLE)
+    with pytest.raises(ToolchainError):
+        load_exact(tmp_path)
 
 
 @pytest.mark.parametrize("word", ["{opt}", "{nothing}/x", "{", "{}", "{in.real}{0}"])

@@ -108,7 +108,7 @@ def _step(stage: StageVerdict) -> tuple[str, str, Safe]:
     cause = "the step that makes this stage adds it"
     if not stage.replays:
         return cause, "not checked", joined("no independent tool regenerated this stage")
-    if all(verdict is Verdict.IDENTICAL for verdict in stage.replays.values()):
+    if all(verdict.exit_code == 0 for verdict in stage.replays.values()):
         words = "an independent tool regenerated it bit for bit: it is in what the step was given"
         return cause, "not seen", joined(words)
     words = ", ".join(f"{name}: {verdict.value}" for name, verdict in stage.replays.items())

@@ -117,7 +117,7 @@ def _cell(verdict: Verdict | None) -> Safe:
 def _replays_cell(stage: StageVerdict) -> Safe:
     if not stage.replays:
         return tag("span", "–", class_="quiet")
-    same = sum(1 for verdict in stage.replays.values() if verdict is Verdict.IDENTICAL)
+    same = sum(1 for verdict in stage.replays.values() if verdict.exit_code == 0)
     words = f"{same} of {len(stage.replays)} bit for bit"
     return tag("span", words, class_=None if same == len(stage.replays) else "alarm")
 
