@@ -60,6 +60,8 @@ bench-diff: $(VENV)/.dev
 schema: setup
 	$(BIN)/python -c 'from harness.records import report_schema_text as t; print(t(), end="")' \
 	  > harness/reports/report.schema.json
+	$(BIN)/python -c 'from harness.signoff.evidence import evidence_schema_text as t; print(t(), end="")' \
+	  > harness/signoff/evidence.schema.json
 
 # Needs `uv` on the PATH. Package names only: the index is the client's own.
 lock:

@@ -31,6 +31,11 @@ COMMANDS = {
     "redteam": ("redteam", "redteam_command"),
     "toolchains": ("toolchains", "toolchains_group"),
     "explanations": ("explanations", "explanations_group"),
+    "attest": ("sign_off", "attest"),
+    "sign-off": ("sign_off", "sign_off_command"),
+    "verify": ("verify", "verify"),
+    "replay-release": ("replay_release", "replay_release"),
+    "keys": ("keys", "keys_group"),
     "doctor": ("doctor", "doctor_command"),
 }
 

@@ -197,6 +197,11 @@ class Store:
             _write_atomically(path, bill)
         return path
 
+    def load_bill(self, run: str, toolchain: str) -> bytes:
+        path = self.run_folder(run) / "sbom" / f"{toolchain}.cdx.json"
+        with _friendly(path):
+            return path.read_bytes()
+
     def load_report(self, run: str) -> Report:
         path = self.run_folder(run) / "report.json"
         if not path.exists():

@@ -33,7 +33,11 @@ def read_limited(path: Path, error: type[HarnessError], limit: int = MAX_BYTES) 
 
 def read_toml(path: Path, kind: TypeAdapter[T], error: type[HarnessError]) -> T:
     """Read ``path`` as a ``kind``. No value is converted: a number in quotes is not a number."""
-    data = read_limited(path, error)
+    return parse_toml(path, read_limited(path, error), kind, error)
+
+
+def parse_toml(path: Path, data: bytes, kind: TypeAdapter[T], error: type[HarnessError]) -> T:
+    """``data`` as a ``kind``, for who needs the very bytes as well. ``path``: for messages."""
     try:
         # By way of JSON: there strict mode takes lists for tuples and tables for dataclasses.
         values = json.dumps(tomllib.loads(data.decode("utf-8")))

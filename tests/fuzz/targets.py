@@ -56,7 +56,7 @@ from harness.reports.sarif import SarifReporter
 from harness.reports.terminal import TerminalReporter
 from harness.text import MARK, printable
 from harness.variations import control
-from tests.fuzz import accounting, seeds
+from tests.fuzz import accounting, seeds, signoff
 from tests.fuzz import normalizers as held
 from tests.fuzz.holds import BOUNDS, answer, claim, only, safe
 from tests.unit.samples import MODEL, toolchain
@@ -370,7 +370,8 @@ def targets() -> dict[str, Target]:
     for name in NORMALIZERS:
         text = texts if name.startswith("tvm-") else ir
         found[name] = Target("harness.normalizers", partial(held.normalized, name), text)
-    found |= {name: Target(*each) for name, each in accounting.targets().items()}
+    for more in (accounting, signoff):
+        found |= {name: Target(*each) for name, each in more.targets().items()}
     return found
 
 

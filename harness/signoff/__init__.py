@@ -1,0 +1,1 @@
+"""Release sign-off: signed statements about what was built, and their verification."""
