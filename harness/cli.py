@@ -31,7 +31,7 @@ COMMANDS = {
     "redteam": ("redteam", "redteam_command"),
     "toolchains": ("toolchains", "toolchains_group"),
     "explanations": ("explanations", "explanations_group"),
-    "attest": ("sign_off", "attest"),
+    "attest": ("attest", "attest"),
     "sign-off": ("sign_off", "sign_off_command"),
     "verify": ("verify", "verify"),
     "replay-release": ("replay_release", "replay_release"),

@@ -152,7 +152,7 @@ def resolve(
     background.shutdown(wait=False)
 
     def replayer_of(definition: toolchains.Definition) -> Replayer:
-        return Replayer(_plain(definition), environments[definition.name])
+        return Replayer(plain(definition), environments[definition.name])
 
     recipes = {
         compiler: _recipes(compiler, folders(options))
@@ -171,7 +171,7 @@ def resolve(
     return Request(
         run=options.resume or run_name(seed),
         models=models,
-        toolchains=tuple(_plain(definition) for definition in chosen),
+        toolchains=tuple(plain(definition) for definition in chosen),
         installed={
             d.name: Installed(environments[d.name], _linker(linkers.get(d.name), environments))
             for d in chosen
@@ -231,7 +231,7 @@ def _model(source: ModelSource, store: Store, say: Say) -> Model:
     return model
 
 
-def _plain(definition: toolchains.Definition) -> Toolchain:
+def plain(definition: toolchains.Definition) -> Toolchain:
     """Without the paths of this machine's definition that no report needs."""
     return Toolchain(**{f.name: getattr(definition, f.name) for f in fields(Toolchain)})
 

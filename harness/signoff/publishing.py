@@ -22,6 +22,7 @@ from harness.signoff.bundle import Bundle
 from harness.signoff.materials import Material, of_model, of_toolchains, profile_material
 from harness.signoff.pens import Pen
 from harness.signoff.provenance import LIBRARY, PROFILE, dump_replays
+from harness.signoff.signed_builds import comparable
 from harness.signoff.statements import Context, build_statement, model_of, replays_of
 from harness.signoff.summary import Rest
 from harness.store import Store
@@ -48,7 +49,8 @@ def publish(
         )
     }  # fmt: skip
     report_sha256 = bundle.add_material(dump_report(report))
-    _keep_varying(report, store, bundle)
+    for sha256 in comparable(report, request.ledger, request.today):
+        bundle.add_material(store.verified(sha256))
     written = []
     for record in report.builds:
         if record.outcome is not Outcome.BUILT or not record.artifacts:
@@ -69,19 +71,6 @@ def publish(
         data = pen.seal(build_statement(record, report, context))
         written.append(pen.keep(data, bundle))
     return tuple(written)
-
-
-def _keep_varying(report: Report, store: Store, bundle: Bundle) -> None:
-    """Artifacts that came out differently: whoever builds again can only explain what is there."""
-    varying = {
-        (result.comparison.stage, difference.name)
-        for result in report.comparisons
-        for difference in result.differences
-    }
-    for record in report.builds:
-        for artifact in record.artifacts:
-            if (artifact.stage, artifact.name) in varying:
-                bundle.add_material(store.verified(artifact.sha256))
 
 
 def publish_links(report: Report, bundle: Bundle, pen: Pen) -> None:

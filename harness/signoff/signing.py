@@ -18,6 +18,7 @@ from harness.audit import Request, replayers_used
 from harness.engines.interface import Engine
 from harness.errors import StoreError
 from harness.models import Report
+from harness.replay import Replayer
 from harness.resolve import Options
 from harness.signoff import layout
 from harness.signoff.bundle import Bundle
@@ -51,7 +52,7 @@ class Release:
     """What is asked: may the file ``sha256``, called ``file``, be released as ``name``?
 
     It is in the store, and has ``size`` bytes. ``policy_file`` and ``ledger_file``: what the answer
-    is given by.
+    is given by. ``linkers``: others that the file may have been linked with.
     """
 
     file: str
@@ -61,6 +62,7 @@ class Release:
     policy: ReleasePolicy
     policy_file: Path
     ledger_file: Path
+    linkers: tuple[Replayer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ def _rests(signed: Sequence[Signed], own: Sequence[Rest]) -> tuple[Rest, ...]:
 
 def _match(release: Release, run: Run) -> Match:
     request = run.request
-    linkers = {each.toolchain.name: each for each in request.linkers.values()}
+    linkers = {each.toolchain.name: each for each in (*request.linkers.values(), *release.linkers)}
     able = [each for each in request.replayers if "link" in each.toolchain.tools]
     linkers |= {each.toolchain.name: each for each in able}
     with run.store.open_run(run.report.run) as scratch:

@@ -17,6 +17,7 @@ import pytest
 
 from harness.store import Store
 from tests.conftest import CLEAN, ROOT, small_model
+from tests.integration.test_signoff_release import OTHER_LINKER, OTHER_WHEEL
 
 pytestmark = pytest.mark.integration
 
@@ -221,3 +222,60 @@ def test_verify_needs_no_compiler_and_no_engine(place: Place) -> None:
         env={"PYTHONPATH": str(ROOT), "PATH": "/nowhere"},
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+def test_a_file_that_another_linker_made_of_the_same_objects(place: Place) -> None:
+    """It passes only where the policy lets evidence explain, and only with that linker at hand."""
+    folder = place.root / "other"
+    (folder / "llvm").mkdir(parents=True)
+    (folder / "tvm/overlay").mkdir(parents=True)
+    (folder / "tvm/overlay/notice.txt").write_text("a base alone would be a copy")
+    shutil.copy(ROOT / "toolchains/llvm/prepare.py", folder / "llvm")
+    (folder / "llvm/0.16.0-ziglang-x86_64.toml").write_text(
+        'version = "0.16.0"\npublisher = "ziglang"\narch = "x86_64"\n'
+        'requirements = ["ziglang==0.16.0"]\nprepare = "prepare.py"\n'
+        'keep = ["ziglang/zig", "sysroot", "ziglang-*.dist-info"]\n'
+        '[tools.link]\npath = "ziglang/zig"\narguments = ["ld.lld"]\n'
+    )
+    (folder / "llvm/0.16.0-ziglang-x86_64.lock").write_text(
+        f"ziglang==0.16.0 --hash=sha256:{OTHER_WHEEL}\n"
+    )
+    (folder / "tvm/0.27.0.post1-shipped-x86_64.toml").write_text(
+        f'base = "{CLEAN[0]}"\nlinker = "{OTHER_LINKER}"\noverlay = "overlay"\n'
+    )
+    others = ("--toolchains-dir", "other")
+    place(
+        "attest", "small.onnx", "--input", "x=2x8", "--engine", "sandbox", *others,
+        "--toolchain", "tvm/0.27.0.post1-shipped-x86_64", "--key", "ann.pem",
+        "--keys", "keys.toml", "--bundle", "elsewhere", "--copy-to", "other.so",
+    )  # fmt: skip
+    text = POLICY.replace("builders = 2", "builders = 2\nexplained = true")
+    (place.root / "explained.toml").write_text(text)
+    wanted = ("--artifact", "other.so", *others, "--policy", "explained.toml")
+    said = place.sign_off(*wanted, code=1)
+    assert "REFUSED other.so" in said and "the shipped bytes match what was rebuilt: none" in said
+    said = place.sign_off(*wanted, "--linker", OTHER_LINKER)
+    assert "SIGNED OFF other.so" in said and "relinked" in said
+    place.verify("other.so", "--policy", "explained.toml")
+    place.sign_off("--artifact", "other.so", *others, "--linker", OTHER_LINKER, code=1)
+
+
+def test_what_is_attached_must_verify(place: Place) -> None:
+    path = next(path for path, _ in statements(place))
+    envelope = json.loads(path.read_bytes())
+    envelope["payload"] = base64.b64encode(base64.b64decode(envelope["payload"]) + b" ").decode()
+    (place.root / "upstream.json").write_text(json.dumps(envelope))
+    said = place.sign_off("--artifact", "small.so", "--attach", "upstream.json", code=2)
+    assert "upstream.json does not count" in said
+
+
+def test_a_release_is_built_again_from_its_bundle_alone(place: Place) -> None:
+    again = ("replay-release", "release", "--policy", "policy.toml", "--keys", "keys.toml")
+    (place.root / "small.onnx").unlink()
+    said = place(*again, "--engine", "sandbox")
+    assert "without an answer" not in said and "came out" in said
+    materials = list((place.root / "release/materials").iterdir())
+    driver = next(path for path in materials if path.read_bytes().startswith(b'"""Driver for'))
+    driver.write_bytes(driver.read_bytes() + b" ")
+    said = place(*again, "--engine", "sandbox", code=2)
+    assert "is damaged" in said

@@ -87,7 +87,7 @@ def test_only_the_command_and_what_resolves_for_it_import_the_story() -> None:
     assert users <= {
         "harness.commands.compare",
         "harness.commands.run",
-        "harness.commands.sign_off",
+        "harness.commands.releasing",
         "harness.diverging",
         "harness.pytest_plugin",
         "harness.redteam",
