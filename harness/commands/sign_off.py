@@ -12,6 +12,7 @@ import click
 
 from harness import environments, images, toolchains
 from harness.commands.releasing import FILE, Signing, build, build_options, outside, signing_of
+from harness.commands.verify import write_page
 from harness.engines.docker import Docker
 from harness.errors import StoreError, UsageError
 from harness.places import HERE
@@ -46,10 +47,11 @@ LEDGER = HERE / "toolchains" / "explanations.toml"
 )  # fmt: skip
 @click.option("--attach", multiple=True, type=FILE,
               help="A signed statement about the model. Can be given several times.")  # fmt: skip
+@click.option("--html", type=FILE, help="Write the decision as a page there.")
 @build_options
 def sign_off_command(
     model: str, artifact: Path, policy: Path, release: str | None, linkers: tuple[str, ...],
-    attach: tuple[Path, ...], **rest: Any,
+    attach: tuple[Path, ...], html: Path | None, **rest: Any,
 ) -> None:  # fmt: skip
     """Say under a signature whether ARTIFACT is what independent builders make of MODEL.
 
@@ -86,6 +88,9 @@ def sign_off_command(
         signing.verifier,
     )
     _tell(decision, artifact, bundle, rest)
+    if html is not None:
+        word = "REFUSED" if decision.refusals else "SIGNED OFF"
+        write_page(html, decision, word, artifact, wanted.name)
     with taken(artifact) as after:
         if after.sha256 != sha256:
             raise UsageError(

@@ -36,6 +36,7 @@ FILE = click.Path(path_type=Path)
     "--copy-to", type=FILE,
     help="If it may be released, write the very bytes that were judged there.",
 )  # fmt: skip
+@click.option("--html", type=FILE, help="Write the answer as a page there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 @click.option("--quiet", is_flag=True, help="Print nothing; the exit code is the answer.")
 def verify(
@@ -46,6 +47,7 @@ def verify(
     sigstore: Path | None,
     release: str | None,
     copy_to: Path | None,
+    html: Path | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -64,6 +66,10 @@ def verify(
         decision = _decide(found, Bundle(bundle), trust, sigstore, asked, release)
         if decision.verified and copy_to is not None:
             found.release(copy_to)
+    if html is not None:
+        write_page(
+            html, decision, "VERIFIED" if decision.verified else "REFUSED", artifact, release
+        )
     if as_json:
         click.echo(_json(decision, artifact, found, asked))
     elif not quiet:
@@ -91,12 +97,27 @@ def _decide(
     return decide(found.sha256, signed, rejected, bundle.material, trust, policy, release, now)
 
 
+def _word(decision: Decision) -> str:
+    return "VERIFIED" if decision.verified else "REFUSED"
+
+
 def _text(decision: Decision, artifact: Path, copy_to: Path | None) -> Iterator[str]:
-    yield from told(decision, "VERIFIED" if decision.verified else "REFUSED", artifact)
+    yield from told(decision, _word(decision), artifact)
     if copy_to is not None:
         written = "is a copy of what was judged" if decision.verified else "was not written"
         yield ""
         yield f"{printable(str(copy_to), 500)} {written}"
+
+
+def write_page(
+    path: Path, decision: Decision, word: str, artifact: Path, release: str | None
+) -> None:
+    from harness.signoff.page import page
+
+    try:
+        path.write_text(page(decision, word, str(artifact), release), "utf-8", "backslashreplace")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def _json(decision: Decision, artifact: Path, found: Taken, policy: ReleasePolicy) -> str:

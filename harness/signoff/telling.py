@@ -13,6 +13,10 @@ from harness.text import printable
 _LONG, _SHORT = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b"), r"\1…"
 
 
+def shortened(line: str) -> str:
+    return _LONG.sub(_SHORT, line)
+
+
 def told(decision: Decision, word: str, artifact: Path) -> Iterator[str]:
     """Lines, beginning with ``word``."""
     yield f"{word} {printable(str(artifact), 500)}"
@@ -28,4 +32,4 @@ def told(decision: Decision, word: str, artifact: Path) -> Iterator[str]:
         if lines:
             yield ""
             yield title
-            yield from (f"  {_LONG.sub(_SHORT, line)}" for line in lines)
+            yield from (f"  {shortened(line)}" for line in lines)

@@ -86,7 +86,7 @@ def decide(
         notes=() if refusals else _lines(useless),
         rests=_lines(best.rests),
         dissent=_lines(_dissent(said, best.agreement, question)),
-        chain=_lines(chain.told(best.chain)),
+        chain=_bounded([*chain.told(best.chain)]),  # steps may have lines in common
     )
 
 
@@ -222,6 +222,9 @@ def _counted(names: Iterable[str]) -> str:
 
 def _lines(lines: Iterable[str]) -> tuple[str, ...]:
     """Each once, safe to print."""
-    kept = list(dict.fromkeys(printable(line, LONGEST_LINE) for line in lines))
-    more = [f"and {len(kept) - MOST_LINES} more"] if len(kept) > MOST_LINES else []
-    return (*kept[:MOST_LINES], *more)
+    return _bounded(list(dict.fromkeys(printable(line, LONGEST_LINE) for line in lines)))
+
+
+def _bounded(lines: Sequence[str]) -> tuple[str, ...]:
+    more = [f"and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
+    return (*(printable(line, LONGEST_LINE) for line in lines[:MOST_LINES]), *more)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import datetime
+import hashlib
 import json
 import os
 import shutil
@@ -15,6 +17,9 @@ from pathlib import Path
 import onnx
 import pytest
 
+from harness.signoff.envelope import seal
+from harness.signoff.signers import load_signer
+from harness.signoff.trust import load_trust
 from harness.store import Store
 from tests.conftest import CLEAN, ROOT, small_model
 from tests.integration.test_signoff_release import OTHER_LINKER, OTHER_WHEEL
@@ -279,3 +284,40 @@ def test_a_release_is_built_again_from_its_bundle_alone(place: Place) -> None:
     driver.write_bytes(driver.read_bytes() + b" ")
     said = place(*again, "--engine", "sandbox", code=2)
     assert "is damaged" in said
+
+
+def test_the_history_of_the_model_is_shown_and_can_be_required(place: Place) -> None:
+    place("keys", "new", "lab", "--role", "upstream", "--keys", "keys.toml", "--out", "lab.pem")
+    model = hashlib.sha256((place.root / "small.onnx").read_bytes()).hexdigest()
+    data = hashlib.sha256(b"the training data").hexdigest()
+    training = {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"name": "small.onnx", "digest": {"sha256": model}}],
+        "predicateType": "https://in-toto.io/attestation/link/v0.3",
+        "predicate": {
+            "name": "training",
+            "command": ["train"],
+            "materials": [{"name": "data.tar", "digest": {"sha256": data}}],
+            "byproducts": {},
+            "environment": {},
+        },
+    }
+    today = datetime.datetime.now(datetime.UTC).date()
+    signer, _, _ = load_signer(
+        str(place.root / "lab.pem"), load_trust(place.root / "keys.toml"), "lab", today
+    )
+    (place.root / "training.json").write_bytes(seal(training, [signer]))
+    text = POLICY.replace("builders = 2", 'builders = 2\nchain = ["training", "build"]')
+    (place.root / "chain.toml").write_text(text)
+    said = place.sign_off("--artifact", "small.so", "--policy", "chain.toml", code=1)
+    assert "the model's history" in said
+    said = place.sign_off(
+        "--artifact", "small.so", "--policy", "chain.toml", "--attach", "training.json"
+    )
+    assert "SIGNED OFF" in said
+    assert "gap: no statement says where data.tar of step 'training'" in said
+    said = place.verify("small.so", "--policy", "chain.toml", "--html", "page.html")
+    assert "training:" in said and "by lab" in said
+    assert "data.tar" in (place.root / "page.html").read_text("utf-8")
+    place("keys", "revoke", "lab", "--why", "left the company", "--keys", "keys.toml")
+    assert "left the company" in place.verify("small.so", "--policy", "chain.toml", code=1)
