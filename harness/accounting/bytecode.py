@@ -12,10 +12,22 @@ from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 
+from harness.accounting import later
 from harness.accounting import relax_script as relax
-from harness.accounting.interface import Accounted, Kind, NotInterpretedError, Unaccounted
-from harness.accounting.vm_executable import CALL, Executable, FunctionKind, as_text, line
-from harness.accounting.vm_walk import BUILTIN, WIDTH, Expected, Value, Walk
+from harness.accounting.interface import (
+    Accounted,
+    Kind,
+    NotInterpretedError,
+    Unaccounted,
+)
+from harness.accounting.vm_executable import (
+    CALL,
+    Executable,
+    FunctionKind,
+    as_text,
+    line,
+)
+from harness.accounting.vm_walk import BUILTIN, WIDTH, Expected, Term, Value, Walk
 from harness.text import printable
 
 OUTPUTS = frozenset({"out_ty", "out_sinfo"})  # how call_tir names its results' types
@@ -104,7 +116,10 @@ def _around(
         if number not in called:
             yield f"function {name}", "it is listed and no instruction calls it"
         if one.name.startswith(BUILTIN) and one.name in library:
-            yield f"function {name}", "the library has a function in the place of a builtin"
+            yield (
+                f"function {name}",
+                "the library has a function in the place of a builtin",
+            )
         if not one.name.startswith(BUILTIN) and one.name not in library:
             yield f"function {name}", "no function of the library has this name"
     if executable.scopes:
@@ -117,6 +132,13 @@ def _expected(main: relax.Function) -> tuple[list[Expected], Value]:
     for number, parameter in enumerate(main.parameters):
         values[parameter.key] = (("input", number), parameter.type.shape)
     calls: list[Expected] = []
+    lowered: dict[int, later.Lowered | later.External] = {}
+    lowered.update(later.lowered(main))
+    lowered.update(later.externals(main))
+
+    def flat_of(given: Value) -> tuple[tuple[Term, tuple[int, ...]], ...]:
+        items = given if isinstance(given, list) else [given]
+        return tuple(one for one in items if isinstance(one, tuple))
 
     def value(node: relax.Expression) -> Value:
         match node:
@@ -160,6 +182,17 @@ def _expected(main: relax.Function) -> tuple[list[Expected], Value]:
 
     for binding in main.bindings:
         try:
+            if (known := lowered.get(binding.key)) is not None:
+                flat = flat_of([value(one) for one in known.operands])
+                if len(flat) != len(known.operands):
+                    raise NotInterpretedError(f"{main.name} holds what is not known")
+                calls.append(Expected(known.name, flat, known.outputs))
+                made: list[Value] = [
+                    (("call", len(calls) - 1, at), one.shape)
+                    for at, one in enumerate(known.outputs)
+                ]
+                values[binding.key] = made[0] if len(made) == 1 else made
+                continue
             values[binding.key] = value(binding.value)
         except NotInterpretedError as error:
             where = f"line {binding.line}, {binding.name} = {binding.text}"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from harness.accounting import llvm_decisions, match, past, reach, relax
+from harness.accounting import llvm_decisions, match, onnx_functions, past, reach, relax
 from harness.accounting.interface import Accounted, Array, Kind, NotInterpretedError
 from harness.accounting.onnx_values import Source, draw, evaluate, seed_of
 from harness.accounting.shipped import account_shipped
@@ -21,6 +21,7 @@ LLVM = "llvm-unoptimized/module.ll"
 INDEX = "constants/"
 SHOWN = 240
 DRAWS = 5
+REPLACED = 16  # values in turn that a batch item is replaced by, if the first change nothing
 
 
 def shapes_of(
@@ -60,6 +61,7 @@ def account(
     Whatever cannot be read or interpreted is ``unknown`` in the answer that it belongs to.
     """
     inputs = shapes_of(model, inputs)
+    model = onnx_functions.written_out(model)
     found = list(account_shipped(model, inputs, files))
 
     def check(kinds: Sequence[Kind], stage: str, ask: Callable[[], Sequence[Accounted]]) -> None:
@@ -89,7 +91,8 @@ def account(
     }
 
     def items() -> Sequence[Accounted]:
-        return [reach.account(files[TENSOR_IR], held, model, draw(model, inputs))]
+        drawn = draw(model, inputs, trials=REPLACED)
+        return [reach.account(files[TENSOR_IR], held, model, drawn)]
 
     # Nothing leaks where there is no second item. First, while nothing else fills the memory.
     if any(shape and shape[0] > 1 for shape in inputs.values()):

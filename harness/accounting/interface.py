@@ -10,7 +10,7 @@ operator of the model, and each edge has to be one of the model's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -76,11 +76,26 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Again:
+    """A call, to be computed once more of other values: some, of operands that follow from inputs.
+
+    ``compute``: takes these by key, each ``(trials, *shape)``, and the number of trials. It gives
+    one value for each of ``results``, over all trials or, where none of it depends on them, once.
+    It may raise what it likes. ``numbers``: constants that the call itself writes.
+    """
+
+    results: tuple[int, ...]
+    compute: Callable[[Mapping[int, Array], int], tuple[Array, ...]]
+    numbers: Callable[[], tuple[float, ...]] = tuple
+
+
+@dataclass(frozen=True)
 class Trace:
     """A stage, interpreted. Steps are in an order in which operands come before results.
 
     ``values``: each value over all trials, shape ``(trials, *shape)``; floats as float64.
     ``constants``: for values that the program holds itself, the sha256 of their raw bytes.
+    ``again``: by the key of each result, the call that made it.
     """
 
     stage: str
@@ -89,6 +104,7 @@ class Trace:
     steps: tuple[Step, ...]
     values: Mapping[int, Array]
     constants: Mapping[int, str] = field(default_factory=dict)
+    again: Mapping[int, Again] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
-from harness.accounting import llvm_pairs, relax_script, tir
+from harness.accounting import later, llvm_pairs, relax_script, tir
 from harness.accounting.interface import (
     Accounted,
     Choice,
@@ -24,19 +24,39 @@ from harness.accounting.interface import (
     NotInterpretedError,
     Unaccounted,
 )
+from harness.accounting.llvm_external import (
+    CALL,
+    CONTEXT,
+    HANDLE,
+    LOOKUP,
+    ONCE,
+    OddError,
+    check,
+    finds,
+    maker_of,
+)
 from harness.accounting.llvm_lift import ALLOCATE, FREE, Lifted, lift
-from harness.accounting.llvm_pairs import UnlikeError, checked
+from harness.accounting.llvm_offsets import UnlikeError
+from harness.accounting.llvm_pairs import checked
+from harness.accounting.llvm_parallel import LAUNCH, inlined
 from harness.accounting.llvm_text import Assembly, Line, Routine, read
-from harness.accounting.llvm_wrapper import converts, reports, wrapper
+from harness.accounting.llvm_wrapper import Wrapped, converts, reports, wrapper
 from harness.accounting.tir_decisions import Flow
+from harness.accounting.tir_operators import numpy_type
 from harness.accounting.tir_script import Function, Load, expressions, walk
 from harness.text import printable
 
 STAGE = "llvm-unoptimized"
 SYMBOLS = re.compile(rb"@([-a-zA-Z$._0-9]+)")
+# Pointers that the runtime fills in, and nobody else.
+RUNTIME = {ALLOCATE, FREE, LAUNCH, CALL, ONCE, LOOKUP, CONTEXT}
 MOST_ODD = 8  # findings in one function's argument checks
 SYMBOL = "__tvm_ffi_"  # what the virtual machine puts in front of a function's name
-CAST_OPCODES = {b"fptosi": Choice.ROUND, b"fptoui": Choice.ROUND, b"trunc": Choice.ROUND}
+CAST_OPCODES = {
+    b"fptosi": Choice.ROUND,
+    b"fptoui": Choice.ROUND,
+    b"trunc": Choice.ROUND,
+}
 # Rare in what decides nothing: looked at where a function cannot be lifted.
 ROUGH: dict[bytes, Choice] = {
     b"icmp": Choice.COMPARE, b"fcmp": Choice.COMPARE, b"and": Choice.LOGIC, b"or": Choice.LOGIC,
@@ -63,15 +83,27 @@ class Account:
         self.unknown: list[str] = []
         self.things = 0
         self.attributed = 0
-        self.paths = paths(program.main)
+        lowered = later.lowered(program.main)
+        self.later = later.functions(lowered)
+        external = later.externals(program.main)
+        self.external = {one.name: one for one in external.values()}
+        names = {key: one.name for key, one in lowered.items()}
+        names |= {key: one.name for key, one in external.items()}
+        self.paths = paths(program.main, names)
         # main calls what has no tensor IR yet: a function of the module may be for that.
         self.other_calls = any(
-            isinstance(binding.value, relax_script.Call) and binding.value.operator != "R.call_tir"
+            isinstance(binding.value, relax_script.Call)
+            and binding.value.operator != "R.call_tir"
+            and binding.key not in names
             for binding in program.main.bindings
         )
 
     def run(self) -> Accounted:
-        routines, functions = self.assembly.routines, self.program.functions.read
+        routines = self.assembly.routines
+        own = {name: one.function for name, one in self.later.items()}
+        if taken := own.keys() & self.program.functions.read.keys():
+            raise NotInterpretedError(f"{STAGE}: two functions are called {min(taken)}")
+        functions = {**self.program.functions.read, **own}
         left = dict(routines)
         wrapped = {name: routines.get(SYMBOL + name) for name in functions}
         called = self.paths.keys()
@@ -89,13 +121,18 @@ class Account:
                 continue
             del left[one.name]
             function = functions[name]
-            target = self.wrapper(function, one, computing)
+            found = self.wrapper(function, one, computing)
+            target = found.calls
             used[target] += 1
             if target in routines:
                 if left.pop(target, None) is not None:
-                    self.compute(function, routines[target])
+                    for loop in self.compute(function, routines[target], found.offsets):
+                        if left.pop(loop, None) is None:
+                            self.find(name, "runs in parallel what another function uses too")
                 else:
                     self.find(name, "computes in a function that another one uses too")
+        for external in self.external.values():
+            self.hands_on(external, left, computing)
         for name, one in left.items():
             self.other(name, one)
         for why in sorted(self.assembly.unread.values()):
@@ -117,37 +154,45 @@ class Account:
 
     def wrapper(
         self, function: Function, routine: Routine, computing: Mapping[str, Routine]
-    ) -> str:
-        """Checks it; the name of the function that it calls."""
-        ranks = tuple(len(function.buffers[name].shape) for name in function.parameters)
+    ) -> Wrapped:
+        """Checks it; what it calls."""
+        buffers = [function.buffers[name] for name in function.parameters]
+        ranks = tuple(len(buffer.shape) for buffer in buffers)
+        if function.name in self.later:
+            ranks = self.later[function.name].ranks
+        widths = tuple(numpy_type(buffer.dtype, written=True).itemsize for buffer in buffers)
         try:
-            found = wrapper(routine, self.assembly.structs, ranks, computing)
+            found = wrapper(routine, self.assembly.structs, ranks, computing, widths)
         except NotInterpretedError as error:
             self.unknown.append(f"{STAGE}: {error}")
-            return ""
+            return Wrapped()
         if len(found.odd) > MOST_ODD:  # one odd value makes others odd
             found.odd[MOST_ODD:] = [f"and {len(found.odd) - MOST_ODD} more"]
         for odd in found.odd:
             self.find(f"{function.name}, argument checks", f"neither check nor call: {odd}")
-        return found.calls
+        return found
 
-    def compute(self, function: Function, routine: Routine) -> None:
-        """One that computes, against its tensor IR."""
+    def compute(
+        self, function: Function, routine: Routine, offsets: Mapping[int, int]
+    ) -> tuple[str, ...]:
+        """One that computes, against its tensor IR. The names of its parallel loops."""
+        loops: tuple[str, ...] = ()
         try:
-            lifted = lift(routine)
+            whole, loops = inlined(routine, self.assembly.routines, self.assembly.structs)
+            lifted = lift(whole)
         except NotInterpretedError as error:
             self.unknown.append(f"{STAGE}: {error}")
             self.rough(function, routine)
-            return
+            return loops
         self.guards(function, lifted)
         try:
-            found = checked(function, lifted)
+            found = checked(function, lifted, offsets)
         except UnlikeError as error:
             self.unknown.append(
                 f"{STAGE}: {printable(function.name, 120)} is not its tensor IR: {error}"
             )
-            self.rough(function, routine)
-            return
+            self.rough(function, whole)
+            return loops
         self.things += len(lifted.lines)
         self.attributed += len(lifted.lines) - len(found)
         for one in found:
@@ -156,7 +201,53 @@ class Account:
             if one.different:
                 self.find(where, f"computes something else than the block: {one.different}")
             if one.choices:
-                self.find(where, f"decides by data more than the block: {spelled(one.choices)}")
+                self.find(
+                    where,
+                    f"decides by data more than the block: {spelled(one.choices)}",
+                )
+        return loops
+
+    def hands_on(
+        self,
+        external: later.External,
+        left: dict[str, Routine],
+        computing: Mapping[str, Routine],
+    ) -> None:
+        """A function that calls one of the runtime's own."""
+        routine = left.pop(SYMBOL + external.name, None)
+        if routine is None:  # that it is missing is said
+            return
+        ranks = tuple(len(shape) for _, shape in external.types)
+        try:
+            found = wrapper(routine, self.assembly.structs, ranks, computing, external=True)
+            for odd in found.odd:
+                self.find(
+                    f"{external.name}, argument checks",
+                    f"neither check nor call: {odd}",
+                )
+            target = left.pop(found.calls, None)
+            if target is None:
+                raise NotInterpretedError(f"{external.name}: nothing that only it calls")
+            if len(found.fields) != 1:
+                raise NotInterpretedError(f"{external.name}: no device is handed on")
+            ((device, _),) = found.fields.items()
+            structs, names = self.assembly.structs, self.assembly.globals
+            count = check(target, external, structs, names, found.stacks, device)
+            self.things += count
+            self.attributed += count
+            maker = self.assembly.routines.get(maker_of(external))
+            if maker is None:
+                raise NotInterpretedError(f"{external.name}: nothing looks the function up")
+            left.pop(maker.name, None)
+            if odd := finds(maker, external, names):
+                self.find(maker.name, f"looks up a function of the runtime otherwise: {odd}")
+        except NotInterpretedError as error:
+            self.unknown.append(f"{STAGE}: {error}")
+        except OddError as error:
+            self.find(
+                external.name,
+                f"hands on something else than the operator says: {error}",
+            )
 
     def guards(self, function: Function, lifted: Lifted) -> None:
         flow = Flow(set(lifted.types), dict(lifted.types))
@@ -207,8 +298,12 @@ class Account:
 
     def module(self) -> None:
         for name, line in self.assembly.globals.items():
-            if b"@" + name in (ALLOCATE, FREE) and b" global ptr null," not in line:
-                self.find(name.decode("ascii", "replace"), "the runtime's function is replaced")
+            runtimes = b"@" + name in RUNTIME or name.startswith(HANDLE[1:])
+            if runtimes and b" global ptr null," not in line:
+                self.find(
+                    name.decode("ascii", "replace"),
+                    "the runtime's function is replaced",
+                )
             if name.startswith(b"llvm."):
                 for symbol in SYMBOLS.findall(line)[1:]:
                     if symbol.decode("ascii", "replace") not in self.assembly.routines:
@@ -219,7 +314,10 @@ class Account:
             if b" alias " in line or b" ifunc " in line:
                 self.find(name.decode("ascii", "replace"), "another name for a function")
         for line in self.assembly.rest:
-            self.find("module", f"a line of no known kind: {line[:80].decode('ascii', 'replace')}")
+            self.find(
+                "module",
+                f"a line of no known kind: {line[:80].decode('ascii', 'replace')}",
+            )
 
 
 def counted(routine: Routine) -> Counter[Choice]:
@@ -259,13 +357,18 @@ def choice_of(line: Line, data: set[bytes]) -> Choice | None:
     return ROUGH.get(opcode)
 
 
-def paths(main: relax_script.Function) -> dict[str, tuple[str, ...]]:
-    """For each function that ``main`` calls: a way from an input through it to an output."""
+def paths(
+    main: relax_script.Function, later_names: Mapping[int, str]
+) -> dict[str, tuple[str, ...]]:
+    """For each function that ``main`` calls: a way from an input through it to an output.
+
+    ``later_names``: of the functions of bindings that are lowered further on.
+    """
     ways: dict[int, tuple[str, ...]] = {one.key: (one.name,) for one in main.parameters}
     users: dict[int, list[tuple[int, str]]] = {}
     names: dict[int, str] = {}
     for binding in main.bindings:
-        name = target(binding.value)
+        name = target(binding.value) or later_names.get(binding.key, "")
         names[binding.key] = name
         for key in keys(binding.value):
             users.setdefault(key, []).append((binding.key, name))

@@ -20,6 +20,7 @@ import numpy as np
 from harness.accounting.arrays import Array
 from harness.accounting.interface import Choice, NotInterpretedError
 from harness.accounting.llvm_lift import Lifted, chosen
+from harness.accounting.llvm_offsets import UnlikeError, from_beginnings
 from harness.accounting.tir_block import independent, nest
 from harness.accounting.tir_decisions import CURVES, QUOTIENTS, Flow
 from harness.accounting.tir_grid import Grid
@@ -64,10 +65,7 @@ class Entry:
     conditions: tuple[Expression, ...]
     store: Store
     nest: int = 0
-
-
-class UnlikeError(Exception):
-    """The two functions do not correspond, store by store: says where and how."""
+    steps: tuple[int, ...] = ()  # numbers of its loops, where statements of one share some
 
 
 @dataclass(frozen=True)
@@ -92,10 +90,11 @@ def of_tir(
         if isinstance(statement, Block) and not statement.axes and not statement.init:
             yield from of_tir(statement.body, count)
             continue
-        number = next(count)
         one = nest(statement)
         if one is None:
-            raise UnlikeError("a block of another form")
+            yield from in_order(statement, count, ())
+            continue
+        number = next(count)
         loops: list[tuple[str, int, int]] = []
         inner = statement
         while isinstance(inner, For):
@@ -125,6 +124,29 @@ def of_tir(
             yield one.block.name, Entry((*around, *fixed), begins, part, number)
         for part in stores(one.block.body):
             yield one.block.name, Entry((*around, *fixed), (), part, number)
+
+
+def in_order(
+    statement: Statement, count: Iterator[int], around: tuple[tuple[int, str, int, int], ...]
+) -> Iterator[tuple[str, Entry]]:
+    """Stores in loops without blocks, each done for all others that follow it to see.
+
+    ``around``: the loops, each with its number.
+    """
+    match statement:
+        case Store():
+            loops = tuple((name, first, many) for _, name, first, many in around)
+            steps = tuple(number for number, _, _, many in around if many != 1)
+            yield "", Entry(loops, (), statement, -1, steps)
+        case For():
+            for name, first, many in statement.ranges:
+                if not isinstance(first, Number) or not isinstance(many, Number):
+                    raise UnlikeError("a loop of another form")
+                around = (*around, (next(count), name, int(first.value), int(many.value)))
+            for inner in statement.body:
+                yield from in_order(inner, count, around)
+        case _:
+            raise UnlikeError("a block of another form")
 
 
 def stores(body: tuple[Statement, ...]) -> Iterator[Store]:
@@ -198,6 +220,7 @@ class Samples(Grid):
         self.content = content
         self.touched: dict[str, list[Array]] = {}
         self.single: set[str] = set()  # buffers kept in one element
+        self.signed: set[str] = set()  # buffers of unsigned integers that are read with a sign
 
     def flat(self, name: str, indices: tuple[Expression, ...], depth: int = 0) -> Array:
         """Which element it is, counted through all dimensions."""
@@ -218,7 +241,10 @@ class Samples(Grid):
         at = self.flat(one.buffer, one.indices, depth)
         place, dtype, _ = self.homes[one.buffer]
         self.touched.setdefault(place, []).append(at)
-        return self.content.read(place, at, dtype).astype(numpy_type(dtype, self.written))
+        value = self.content.read(place, at, dtype).astype(numpy_type(dtype, self.written))
+        if one.buffer in self.signed:  # the same bits
+            value = value.view(np.dtype(dtype.removeprefix("u")))
+        return value
 
 
 class Content:
@@ -311,8 +337,13 @@ class Pairing:
             raise UnlikeError(f"block {block}: other loops")
         # Two nests in one loop would let the second read what the first has not yet written.
         loops = [name for name, _, _ in wide_other]
-        if self.nests.setdefault(mine.nest, loops) != loops or any(
-            self.taken.setdefault(name, mine.nest) != mine.nest for name in loops
+        shared = [(mine.nest, loops)]
+        if mine.nest < 0:  # loop by loop: they hold several statements
+            shared = [(number, [name]) for number, name in zip(mine.steps, loops, strict=True)]
+        if any(
+            self.nests.setdefault(number, names) != names
+            or any(self.taken.setdefault(name, number) != number for name in names)
+            for number, names in shared
         ):
             raise UnlikeError(
                 f"block {block}: loops shared with another block, or not with its own"
@@ -340,6 +371,7 @@ class Pairing:
             place: (place, shape.dtype, None),
         }
         ours.single = self.single
+        theirs.signed = set(self.unsigned())
         at = ours.flat(buffer, mine.store.indices)
         if not np.array_equal(at, theirs.flat(place, other.store.indices)):
             raise UnlikeError(f"block {block}: other elements are written")
@@ -348,6 +380,7 @@ class Pairing:
             raise UnlikeError(f"block {block}: written under other conditions")
         a = np.broadcast_to(ours.evaluate(mine.store.value), (SAMPLES,))
         b = np.broadcast_to(theirs.evaluate(other.store.value), (SAMPLES,))
+        b = as_stored(b, numpy_type(shape.dtype, written=True))
         before = self.kept.get(place)
         if before is not None and before != buffer:  # in place of another: only element by element
             for read in ours.touched.get(place, []):
@@ -370,7 +403,8 @@ class Pairing:
             different = (
                 f"{int(unlike.sum())} of {SAMPLES} samples, such as {a[first]} and {b[first]}"
             )
-        more = decisions(other, self.lifted.types, self.truths()) - allowed(mine, self.function)
+        types = {**self.lifted.types, **self.unsigned()}
+        more = decisions(other, types, self.truths()) - allowed(mine, self.function)
         if (more or different) and self.proven(mine, other) and one_element(ours, theirs):
             more, different = Counter(), ""
         if not more and not different:
@@ -381,7 +415,9 @@ class Pairing:
         """Where both agree in the declared types as well, with their rounding and overflow."""
         ours.written = theirs.written = True
         a = np.broadcast_to(ours.evaluate(mine.store.value), (SAMPLES,)).astype(np.float64)
-        b = np.broadcast_to(theirs.evaluate(other.store.value), (SAMPLES,)).astype(np.float64)
+        b = np.broadcast_to(theirs.evaluate(other.store.value), (SAMPLES,))
+        dtype = self.function.buffers[mine.store.buffer].dtype
+        b = as_stored(b, numpy_type(dtype, written=True)).astype(np.float64)
         ours.written = theirs.written = False
         return alike(a, b, NARROW)
 
@@ -433,6 +469,17 @@ class Pairing:
             place for place, name in self.kept.items()
             if self.function.buffers[name].dtype == "bool"
         }  # fmt: skip
+
+    def unsigned(self) -> dict[str, str]:
+        """The places that hold a buffer of unsigned integers: below, a type has no sign, and a
+        number is made one where it is used.
+        """
+        declared = {place: self.function.buffers[name].dtype for place, name in self.kept.items()}
+        return {
+            place: dtype
+            for place, dtype in declared.items()
+            if dtype.startswith("u") and self.lifted.types.get(place) == dtype.removeprefix("u")
+        }
 
     def our_homes(
         self, buffer: str, place: str
@@ -689,6 +736,12 @@ def truth(samples: Samples, conditions: tuple[Expression, ...]) -> Array:
     return out
 
 
+def as_stored(value: Array, dtype: np.dtype[np.generic]) -> Array:
+    """An integer as the buffer's type has it: its bits are stored, which below have no sign."""
+    same_bits = value.dtype.kind == "i" and dtype.kind == "u"
+    return value.astype(dtype) if same_bits and value.dtype.itemsize == dtype.itemsize else value
+
+
 def alike(a: Array, b: Array, tolerance: float = TOLERANCE) -> Array:
     x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -752,10 +805,16 @@ def alike_chosen(value: Expression) -> Expression:
     return replace(value, arguments=parts)
 
 
-def checked(function: Function, lifted: Lifted) -> list[Excess]:
-    """Raises UnlikeError."""
+def checked(
+    function: Function, lifted: Lifted, offsets: Mapping[int, int] | None = None
+) -> list[Excess]:
+    """Raises UnlikeError.
+
+    ``offsets``: number of a parameter of the lifted function → number of the tensor of which it
+    says at which element it begins.
+    """
     try:
-        return Pairing(function, lifted).run()
+        return Pairing(function, from_beginnings(lifted, offsets or {})).run()
     except (NotInterpretedError, ValueError, TypeError, IndexError, KeyError) as error:
         raise UnlikeError(str(error)) from error
     except RecursionError as error:

@@ -16,15 +16,15 @@ import numpy as np
 from harness.accounting.arrays import Array
 from harness.accounting.interface import NotInterpretedError
 from harness.accounting.llvm_lift import shape
-from harness.accounting.llvm_text import Line, Routine, Value, constant, offset_in
+from harness.accounting.llvm_text import Line, Routine, Value, constant, layout, offset_in
 
 ARGUMENT = 16  # bytes of a packed argument: type, padding, value
 OBJECT_HEADER = 24  # bytes in front of the tensor in a tensor object
 # Fields of a tensor's header: offset → the type that is loaded, what it is.
 FIELDS = {
-    0: (b"ptr", "data"), 8: (b"i32", "header"), 12: (b"i32", "header"), 16: (b"i32", "header"),
+    0: (b"ptr", "data"), 8: (b"i32", "header"), 12: (b"i32", "device"), 16: (b"i32", "header"),
     20: (b"i8", "header"), 21: (b"i8", "header"), 22: (b"i16", "header"), 24: (b"ptr", "shape"),
-    32: (b"ptr", "strides"), 40: (b"i64", "header"),
+    32: (b"ptr", "strides"), 40: (b"i64", "offset"),
 }  # fmt: skip
 
 
@@ -38,21 +38,34 @@ class Known:
 
 
 HEADER = Known("header")
+CHECKED = {"header", "offset", "device", "constant"}  # what conditions may be about
 
 
 @dataclass
 class Wrapped:
-    """``calls``: the function that computes; ``odd``: what has no place in a wrapper."""
+    """``calls``: the function that computes; ``odd``: what has no place in a wrapper.
+
+    ``offsets``: number of a parameter of that function → the tensor whose beginning it is, in
+    elements from where its memory begins.
+    """
 
     calls: str = ""
     odd: list[str] = field(default_factory=list)
+    offsets: dict[int, int] = field(default_factory=dict)
+    # Number of a parameter → bytes of the stack that it points to, or of the header's field.
+    stacks: dict[int, int] = field(default_factory=dict)
+    fields: dict[int, int] = field(default_factory=dict)
 
 
 def wrapper(
     routine: Routine, structs: Mapping[bytes, tuple[bytes, ...]], ranks: tuple[int, ...],
-    computing: Mapping[str, Routine],
+    computing: Mapping[str, Routine], widths: tuple[int, ...] = (), external: bool = False,
 ) -> Wrapped:  # fmt: skip
-    """ranks: numbers of dimensions of its tensors. Raises NotInterpretedError for loops."""
+    """ranks: numbers of dimensions of its tensors. widths: bytes of an element of each.
+    external: what it calls may be given room on the stack, and the tensors' device.
+
+    Raises NotInterpretedError for loops.
+    """
     out = Wrapped()
     back, _ = shape(routine)
     if back:
@@ -68,7 +81,7 @@ def wrapper(
     called_in: bytes | None = None
     for label in ordered(routine, reachable):
         for line in routine.lines[label]:
-            made = step(line, values, structs, ranks, computing, out)
+            made = step(line, values, structs, ranks, computing, out, widths, external)
             if line.result is not None:
                 values[line.result] = made or Known("odd")
             if line.opcode == b"call" and line.called.decode("ascii", "replace")[1:] in computing:
@@ -122,6 +135,8 @@ def step(
     ranks: tuple[int, ...],
     computing: Mapping[str, Routine],
     out: Wrapped,
+    widths: tuple[int, ...],
+    external: bool,
 ) -> Known | None:
     """What a line makes; notes what is odd."""
 
@@ -132,8 +147,15 @@ def step(
 
     kinds = [of(value) for value in line.operands]
     match line.opcode.split(b" ")[0]:
-        case b"br" | b"ret" if all(kind.what in ("header", "constant") for kind in kinds):
+        case b"br" | b"ret" if all(kind.what in CHECKED for kind in kinds):
             return None
+        case b"udiv" if kinds[0].what == "offset" and kinds[0].of < len(widths):
+            divisor = line.operands[1]
+            if not divisor.local and constant(divisor) == widths[kinds[0].of]:
+                return Known("elements", kinds[0].of)
+        case b"alloca" if external:
+            room = layout(structs, line.type)[0] * int(constant(line.operands[0]))
+            return Known("slot", len(values), room)  # with a number of its own
         case b"alloca":
             return Known("slot")
         case b"store" if kinds[1].what == "slot":
@@ -157,12 +179,12 @@ def step(
         case b"icmp" if line.operands[0].type == b"ptr":
             if {value.text for value in line.operands} & {b"null"}:
                 return HEADER
-        case b"icmp" | b"and" | b"or" | b"xor" if all(
-            kind.what in ("header", "constant") for kind in kinds
-        ) and (line.opcode.startswith(b"icmp") or line.type == b"i1"):
+        case b"icmp" | b"and" | b"or" | b"xor" if all(kind.what in CHECKED for kind in kinds) and (
+            line.opcode.startswith(b"icmp") or line.type == b"i1"
+        ):
             return HEADER
         case b"call":
-            return called(line, kinds, ranks, computing, out)
+            return called(line, kinds, ranks, computing, out, external)
     out.odd.append(line.shown())
     return None
 
@@ -192,16 +214,32 @@ def called(
     ranks: tuple[int, ...],
     computing: Mapping[str, Routine],
     out: Wrapped,
+    external: bool,
 ) -> Known | None:
     name = line.called.decode("ascii", "replace")
     if name == "@llvm.assume" and line.operands == (Value(b"i1", b"true"),):
         return None
     if name[1:] in computing and name.startswith("@"):
-        tensors = [kind for kind in kinds if kind.what != "header"]
+        given = [kind for kind in kinds if kind.what not in ("header", "device")]
+        tensors = [kind for kind in given if kind.what != "elements"]
         expected = [Known("data", at) for at in range(len(ranks))]
-        leading = kinds[: len(kinds) - len(tensors)]
-        if tensors == expected and all(kind.what == "header" for kind in leading):
+        if external and kinds[: len(ranks)] == expected:
+            behind = dict(enumerate(kinds))
+            for at in range(len(ranks)):
+                del behind[at]
+            slots = [kind.of for kind in behind.values() if kind.what == "slot"]
+            others = [kind for kind in behind.values() if kind.what != "slot"]
+            if len(set(slots)) == len(slots) and all(kind.what == "device" for kind in others):
+                out.calls = out.calls or name[1:]
+                out.stacks = {at: kind.at for at, kind in behind.items() if kind.what == "slot"}
+                out.fields = {at: kind.of for at, kind in behind.items() if kind.what == "device"}
+                return HEADER
+        leading = kinds[: len(kinds) - len(given)]
+        if tensors == expected == given[: len(tensors)] and all(
+            kind.what in ("header", "device") for kind in leading
+        ):
             out.calls = out.calls or name[1:]
+            out.offsets = {at: kind.of for at, kind in enumerate(kinds) if kind.what == "elements"}
             return HEADER
     elif name.startswith("@") and all(kind.what == "constant" for kind in kinds):
         return Known("odd") if line.result is not None else None

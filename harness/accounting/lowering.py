@@ -19,10 +19,11 @@ _GELU = (0.5, 1.0, 2.0, 0.044715, math.sqrt(2 / math.pi), 0.044715 * math.sqrt(2
          math.sqrt(0.5))  # fmt: skip
 # They begin with the least, or the greatest, number of their type.
 LEAST = frozenset(
-    {"ArgMax", "GlobalMaxPool", "Hardmax", "LogSoftmax", "Max", "MaxPool", "ReduceLogSumExp",
+    {"ArgMax", "DynamicQuantizeLinear",
+     "GlobalMaxPool", "Hardmax", "LogSoftmax", "Max", "MaxPool", "ReduceLogSumExp",
      "ReduceMax", "Softmax"}
 )  # fmt: skip
-GREATEST = frozenset({"ArgMin", "Min", "ReduceMin"})
+GREATEST = frozenset({"ArgMin", "DynamicQuantizeLinear", "Min", "ReduceMin"})
 QUANTISING = frozenset(
     {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "QLinearAdd"}
 )
@@ -55,6 +56,7 @@ LOWERING: Mapping[str, tuple[float, ...]] = {
     "LayerNormalization": (0.0,),
     "LeakyRelu": (0.0,),
     "Mish": (1.0,),
+    "Neg": (-1.0,),
     "Pad": (0.0,),
     "PRelu": (0.0,),
     "QuantizeLinear": (0.0,),
@@ -62,7 +64,8 @@ LOWERING: Mapping[str, tuple[float, ...]] = {
     "Relu": (0.0,),
     "Selu": (0.0, 1.0),
     "Sigmoid": (1.0,),
-    "Softplus": (0.0, 1.0),
+    "Sign": (-1.0, 0.0, 1.0),
+    "Softplus": (-1.0, 0.0, 1.0, 20.0),  # 0.26 takes it for the identity from 20 on
     "Softsign": (1.0,),
     "ThresholdedRelu": (0.0,),
     "Trilu": (0.0,),
@@ -109,8 +112,12 @@ def numbers(folded: Folded) -> Iterator[tuple[float, str]]:
             yield float(len(node.input)), f"the operands of {node.op_type}"
         if node.op_type.startswith("Gather") and node.input:
             # Indices may count from the end.
-            for side in folded.shapes.get(node.input[0], ()):
+            sides = folded.shapes.get(node.input[0], ())
+            for side in (0, *sides):
                 yield float(side), f"a side of what {node.op_type} takes from"
+            axis = next((one.i for one in node.attribute if one.name == "axis"), 0)
+            if sides and node.op_type != "GatherND":
+                yield float(axis % len(sides)), "which side that is"
         if node.op_type == "Cast":
             yield from _wrapping(node)
         yield from _limits(node.op_type)
@@ -154,10 +161,19 @@ def _measures(node: onnx.NodeProto, folded: Folded) -> Iterator[tuple[float, str
             yield float(math.prod(before[at:])), f"the elements of {node.op_type}"
     if node.op_type in ("Resize", "Upsample"):
         yield 0.5, f"half a pixel ({node.op_type})"
+        yield from ((one, f"cubic {node.op_type}") for one in _cubic(node))
         for one, other in zip(before, after, strict=False):
             if one > 0 < other:
                 yield one / other, f"the scale of {node.op_type}"
                 yield (one - 1) / max(1, other - 1), f"the scale of {node.op_type}"
+
+
+def _cubic(node: onnx.NodeProto) -> Iterator[float]:
+    """Coefficients of the two polynomials of a cubic resize, as its lowering gathers them."""
+    given = {one.name: one for one in node.attribute}
+    if "mode" in given and given["mode"].s == b"cubic":
+        a = float(np.float32(given["cubic_coeff_a"].f)) if "cubic_coeff_a" in given else -0.75
+        yield from (1.0, 2.0, a, -a, a + 2, a + 3, -(a + 2), -(a + 3), 2 * a, 2 * a + 3, -2 * a)
 
 
 def _nodes(graph: onnx.GraphProto, depth: int) -> Iterator[onnx.NodeProto]:

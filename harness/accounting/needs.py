@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+import numpy as np
 from onnx import TensorProto
 
 from harness.accounting.interface import Choice
-from harness.accounting.onnx_values import FLOATS, Node, Source
+from harness.accounting.onnx_values import FLOATS, INTEGERS, Node, Source
 
 C = Choice
 Needs = dict[Choice, int]
@@ -20,9 +21,11 @@ CURVED: Needs = {C.CURVE: 1}
 COMPARED: Needs = {C.COMPARE: 1}
 SORTED: Needs = {C.SORT: 1, C.COMPARE: 4, C.SELECT: 4, C.LOGIC: 4, C.MAX: 1, C.MIN: 1}
 NORMAL: Needs = {C.CURVE: 1, C.PRODUCT: 4}
-# It rounds, and what is rounded is turned into an integer; so is that into a wider one and back.
+# It rounds, and what is rounded is turned into an integer.
 QUANTIZED: Needs = {C.ROUND: 2, C.MAX: 1, C.MIN: 1}
-DEQUANTIZED: Needs = {C.ROUND: 1}
+UNSIGNED = {TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32}
+# How a scatter may put together what goes to one place; an attribute's text is bytes.
+COMBINING = {"b'max'": C.MAX, "b'min'": C.MIN, "b'mul'": C.PRODUCT}
 EXPONENTIAL: Needs = {C.CURVE: 1, C.MAX: 2}
 
 
@@ -64,7 +67,9 @@ def lookup(node: Node, source: Source) -> Needs:
 
 def scatter(node: Node, source: Source) -> Needs:
     here = int(moving(node, source)[1])
-    return {C.LOOKUP: here, C.COMPARE: 2 * here, C.SELECT: 2 * here, C.LOGIC: here}
+    how = COMBINING.get(str(node.attributes.get("reduction", "")))
+    found = {C.LOOKUP: here, C.COMPARE: 2 * here, C.SELECT: 2 * here, C.LOGIC: here}
+    return found if how is None else {**found, how: 1}
 
 
 def cast(node: Node, source: Source) -> Needs:
@@ -75,7 +80,8 @@ def cast(node: Node, source: Source) -> Needs:
         # Interpreted in doubles it rounds nothing, but as it is built it does.
         return {} if to in {TensorProto.FLOAT, TensorProto.DOUBLE} else {C.ROUND: 1}
     if integers(node, source):
-        return {C.DIVIDE: 1}
+        # A remainder in the graph; in tensor IR a cast that loses.
+        return {C.DIVIDE: 1, C.ROUND: 1} if narrows(node, source) else {}
     # What is not finite becomes 0, and what does not fit wraps. In tensor IR `isfinite` is written
     # out, with the sign taken away, a comparison with infinity and two with itself, and the last
     # cast narrows.
@@ -85,9 +91,27 @@ def cast(node: Node, source: Source) -> Needs:
         C.SIGN: 1,
         C.COMPARE: 3 + more,
         C.SELECT: 1 + more,
-        C.LOGIC: 4,
+        C.LOGIC: 4 + int(to in UNSIGNED),  # which keeps the lowest bits by a mask
         C.DIVIDE: 2 * more,
     }
+
+
+def quantize(node: Node, source: Source) -> Needs:
+    return {**QUANTIZED, C.PRODUCT: int(moving(node, source)[1])}
+
+
+def dequantize(node: Node, source: Source) -> Needs:
+    return {C.PRODUCT: int(all(moving(node, source)[:2]))}
+
+
+def narrows(node: Node, source: Source) -> bool:
+    """A cast of integers to a type that does not hold all of them."""
+    value = source.value(node.inputs[0])
+    to = node.attributes.get("to")
+    if value is None or not isinstance(to, int) or to not in INTEGERS:
+        return True
+    wanted, held = np.iinfo(INTEGERS[to]), np.iinfo(np.dtype(value.dtype.name))
+    return bool(wanted.max < held.max or wanted.min > held.min)
 
 
 def gelu(node: Node, _: Source) -> Needs:
@@ -121,7 +145,9 @@ NEEDS: dict[str, Entry] = {
     **each("TopK ArgMax ArgMin", SORTED),
     **each("LayerNormalization InstanceNormalization GroupNormalization RMSNormalization "
            "SimplifiedLayerNormalization", NORMAL),
-    **each("QuantizeLinear QLinearConv QLinearMatMul", QUANTIZED),
+    "DequantizeLinear": dequantize,
+    **each("QLinearConv QLinearMatMul", QUANTIZED),
+    "QuantizeLinear": quantize,
     **each("Gather GatherElements GatherND", lookup),
     **each("ScatterElements ScatterND Scatter", scatter),
     **each("Elu Selu Celu", EXPONENTIAL),
@@ -142,7 +168,7 @@ NEEDS: dict[str, Entry] = {
     "LRN": {C.CURVE: 1, C.PRODUCT: 2},
     "IsInf": {C.COMPARE: 2, C.LOGIC: 2, C.SIGN: 1},
     "Abs": {C.SIGN: 1},
-    "Sign": {C.SIGN: 1},
+    "Sign": {C.SIGN: 1, C.SELECT: 2, C.COMPARE: 2},
     "Clip": clip,
     "Where": selection,
     "Cast": cast,
@@ -154,13 +180,11 @@ NEEDS: dict[str, Entry] = {
     "Shrink": {C.SELECT: 2, C.COMPARE: 2},
     "Softmax": {C.MAX: 1, C.CURVE: 1, C.PRODUCT: 1},
     "LogSoftmax": {C.MAX: 1, C.CURVE: 2},
-    "Softplus": {C.CURVE: 2, C.MAX: 1, C.SIGN: 1},
+    "Softplus": {C.CURVE: 2, C.MAX: 1, C.SIGN: 1, C.SELECT: 1, C.COMPARE: 1},
     "Softsign": {C.SIGN: 1, C.PRODUCT: 1},
     "Mish": {C.CURVE: 3, C.PRODUCT: 1},
     "Gelu": gelu,
     "OneHot": {C.COMPARE: 2, C.SELECT: 2, C.DIVIDE: 1},
-    "DequantizeLinear": DEQUANTIZED,
-    "DynamicQuantizeLinear": {C.MAX: 3, C.MIN: 3, C.ROUND: 2, C.PRODUCT: 2},
 }  # fmt: skip
 
 

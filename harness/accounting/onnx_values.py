@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -64,6 +65,8 @@ class Source:
     ``classes``: name → number of its class: names of equal values share it. A value that is the
     same in all trials has none.
     ``makers``: name → the node that computes it.
+    ``runners``: index of a node → what evaluates it alone, in doubles.
+    ``kept``: what was computed of drawn values, for the next stage: see ``elsewhere``.
     """
 
     inputs: tuple[str, ...]
@@ -74,6 +77,8 @@ class Source:
     classes: Mapping[str, int]
     makers: Mapping[str, Node]
     index: Values
+    runners: Mapping[int, ReferenceEvaluator] = field(default_factory=dict)
+    kept: dict[tuple[object, ...], Array] = field(default_factory=dict)
 
     def value(self, name: str) -> Array | None:
         return self.values.get(name, self.settled.get(name))
@@ -113,12 +118,16 @@ def evaluate(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> Source:
     sorter = Sorter()
     values = {name: sorter.sorted(name, in_double(inputs[name])) for name in names}
     trials = lengths.pop()
-    nodes, makers = [], {}
+    nodes, makers, runners = [], {}, {}
     room = MOST_ELEMENTS
     for index, proto in enumerate(graph.node):
         node = node_of(index, proto)
         nodes.append(node)
-        for name, value in run(model, proto, node, values, settled, trials).items():
+        ready(proto, node, ChainMap(values, settled))
+        runner = evaluator_of(model, proto, node)
+        if any(given in values for given in node.inputs):
+            runners[index] = runner
+        for name, value in run(runner, node, values, settled, trials).items():
             if name in values or name in settled:
                 raise NotInterpretedError(f"{node.label}: its result has a name already in use")
             if any(given in values for given in node.inputs):
@@ -133,7 +142,8 @@ def evaluate(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> Source:
     if missing := [name for name in outputs if name not in values and name not in settled]:
         raise NotInterpretedError(f"no node computes the output {shown(missing[0])}")
     return Source(
-        tuple(names), outputs, tuple(nodes), values, settled, sorter.classes, makers, sorter.held
+        tuple(names), outputs, tuple(nodes), values, settled, sorter.classes, makers, sorter.held,
+        runners,
     )  # fmt: skip
 
 
@@ -172,23 +182,25 @@ def node_of(index: int, proto: onnx.NodeProto) -> Node:
     )
 
 
+def ready(proto: onnx.NodeProto, node: Node, known: Mapping[str, Array]) -> None:
+    """Raises NotInterpretedError for a node that cannot be evaluated for itself."""
+    if node.operator in RANDOM:
+        raise NotInterpretedError(f"{node.label}: draws random numbers")
+    if any(item.type in {AttributeProto.GRAPH, AttributeProto.GRAPHS} for item in proto.attribute):
+        raise NotInterpretedError(f"{node.label}: control flow")
+    missing = [name for name in node.inputs if name and name not in known]
+    if missing:
+        raise NotInterpretedError(f"{node.label}: nothing computes {shown(missing[0])}")
+
+
 def run(
-    model: onnx.ModelProto,
-    proto: onnx.NodeProto,
+    runner: ReferenceEvaluator,
     node: Node,
     values: Mapping[str, Array],
     settled: Mapping[str, Array],
     trials: int,
 ) -> dict[str, Array]:
     """The node's results, over all trials if they depend on an input, else once."""
-    if node.operator in RANDOM:
-        raise NotInterpretedError(f"{node.label}: draws random numbers")
-    if any(item.type in {AttributeProto.GRAPH, AttributeProto.GRAPHS} for item in proto.attribute):
-        raise NotInterpretedError(f"{node.label}: control flow")
-    missing = [name for name in node.inputs if name and name not in values and name not in settled]
-    if missing:
-        raise NotInterpretedError(f"{node.label}: nothing computes {shown(missing[0])}")
-    evaluator = evaluator_of(model, proto, node)
     moving = any(name in values for name in node.inputs)
     wanted = [name for name in node.outputs if name]
     found: list[list[Array]] = []
@@ -200,7 +212,7 @@ def run(
         }
         try:
             with np.errstate(all="ignore"):
-                results = evaluator.run(wanted, feeds)
+                results = runner.run(wanted, feeds)
         except Exception as error:
             # The evaluator raises whatever numpy and Python do.
             raise NotInterpretedError(
@@ -406,6 +418,8 @@ def range_of(model: onnx.ModelProto, name: str) -> tuple[int, bool]:
         if node.op_type == "Gather" and given[1] in carried and given[0] in held:
             axis = next((item.i for item in node.attribute if item.name == "axis"), 0)
             rows.append(int(held[given[0]].dims[axis]))
+        elif node.op_type == "OneHot" and given[0] in carried and given[1] in held:
+            rows.append(int(numpy_helper.to_array(held[given[1]]).max(initial=0)))
         elif node.op_type in COMPARING:
             others = [other for other in given if other in held]
             compared += [int(numpy_helper.to_array(held[o]).max(initial=0)) + 1 for o in others]

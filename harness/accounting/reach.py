@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from harness.accounting import later, relax_script
 from harness.accounting.arrays import Array
 from harness.accounting.fingerprint import plain
 from harness.accounting.interface import (
@@ -29,7 +30,14 @@ from harness.accounting.interface import (
 )
 from harness.accounting.onnx_values import Source, evaluate
 from harness.accounting.tir import STAGE, Interpreter, Program, read
-from harness.accounting.tir_block import Memory, independent, nest, run, split
+from harness.accounting.tir_block import (
+    Memory,
+    independent,
+    loops_around,
+    nest,
+    run,
+    split,
+)
 from harness.accounting.tir_decisions import Flow
 from harness.accounting.tir_grid import Grid
 from harness.accounting.tir_operators import BINARY, UNARY
@@ -38,6 +46,7 @@ from harness.accounting.tir_script import (
     Expression,
     Let,
     Load,
+    Number,
     Statement,
     Store,
     Variable,
@@ -47,8 +56,11 @@ from harness.accounting.tir_script import (
 )
 from harness.text import printable
 
-MOST_ITEMS = 64  # of all inputs together: one bit each
+MOST_ITEMS = 1024  # of all inputs together
+WORD = 64  # items that are followed at once: one bit each
 MOST_ROUNDS = 20_000
+MOST_PASSES = 64  # over statements in loops, until nothing flows on
+MOST_AT_ONCE = 2**22  # points of such a loop
 AT_ONCE = 4  # items that are replaced in one evaluation of the model: what bounds its memory
 CHANGED = 1e-12  # of the largest value
 OTHERS = {"cast", "reinterpret", "fma"}
@@ -91,7 +103,28 @@ def account(
     Raises NotInterpretedError if tensor IR or the model cannot be read.
     """
     items = items_of(inputs)
-    flowing = flow(read(tensor_ir), constants, inputs, items)
+    program = read(tensor_ir)
+    things = 0
+    findings: list[Unaccounted] = []
+    for first in range(0, len(items), WORD):
+        # What flows between two parts flows from an item of one of them, and is seen there.
+        found = followed(program, constants, model, inputs, items[first : first + WORD])
+        if found.unknown:
+            return found
+        things += found.things
+        findings += found.findings
+    return Accounted(Kind.REACH, STAGE, things, things - len(findings), tuple(findings))
+
+
+def followed(
+    program: Program,
+    constants: Mapping[str, Array | bytes],
+    model: onnx.ModelProto,
+    inputs: Mapping[str, Array],
+    items: Sequence[Item],
+) -> Accounted:
+    """Where these items get to, and in the model do not. At most WORD of them."""
+    flowing = flow(program, constants, inputs, items)
     if flowing.unknown:
         return Accounted(Kind.REACH, STAGE, 0, 0, (), tuple(flowing.unknown))
     wanted = depends(model, inputs, items)
@@ -133,7 +166,10 @@ def held_against(flowing: Flowing, wanted: Sequence[Sets], items: Sequence[Item]
 
 
 def depends(
-    model: onnx.ModelProto, inputs: Mapping[str, Array], items: Sequence[Item], trial: int = 1
+    model: onnx.ModelProto,
+    inputs: Mapping[str, Array],
+    items: Sequence[Item],
+    trial: int = 1,
 ) -> list[Sets]:
     """For each output of the model: the set of items that each element depends on.
 
@@ -238,6 +274,46 @@ class Unions(Interpreter):
     def entry(self, value: Array, dtype: str) -> Array:  # noqa: ARG002
         return value
 
+    def binding(self, one: relax_script.Binding) -> tuple[int, ...]:
+        """A running sum depends on all that it has passed; other operators are the program's."""
+        call = one.value
+        if (sorts := later.externals(self.program.main).get(one.key)) is not None:
+            return self.sorted(sorts, one.name)
+        if not isinstance(call, relax_script.Call) or call.operator != "R.cumsum":
+            return super().binding(one)
+        known = later.lowered(self.program.main).get(one.key)
+        axis = call.keywords.get("axis")
+        if known is None or not isinstance(axis, relax_script.Literal):
+            raise NotInterpretedError(f"{one.text}: in a form that is not known")
+        (given,) = self.resolve(known.operands[0])
+        key = self.key(known.outputs[0].dtype)
+        if given in self.data:
+            along = 1 + int(axis.value or 0)
+            self.values[key] = np.bitwise_or.accumulate(self.sets(given), axis=along)
+            self.data.add(key)
+            self.note(printable(f"main, {one.name}", 120), self.values[key])
+        else:
+            raise NotInterpretedError(f"{one.text}: of no data")
+        return (key,)
+
+    def sorted(self, call: later.External, name: str) -> tuple[int, ...]:
+        """What is picked by its size depends on all that it is picked from."""
+        (given,) = self.resolve(call.operands[0])
+        before, wanted = call.types[0][1], call.outputs[0].shape
+        axes = tuple(1 + at for at, side in enumerate(before) if wanted[at] != side)
+        axis = call.arguments[1]
+        assert isinstance(axis, int)
+        whole = np.bitwise_or.reduce(self.sets(given), axis=1 + axis % len(before), keepdims=True)
+        assert axes in ((), (1 + axis % len(before),))
+        out = []
+        for kind in call.outputs:
+            key = self.key(kind.dtype)
+            self.values[key] = np.broadcast_to(whole, (1, *kind.shape)).copy()
+            self.data.add(key)
+            self.note(printable(f"main, {name}", 120), self.values[key])
+            out.append(key)
+        return tuple(out)
+
     def sets(self, key: int) -> Sets:
         value = self.values[key]
         return value.astype(np.uint64) if key in self.data else np.zeros(value.shape, np.uint64)
@@ -249,7 +325,8 @@ class Unions(Interpreter):
             return
         one = nest(statement)
         if one is None or not independent(one):
-            everything(statement, memory, flow)
+            if not element_by_element(statement, memory, flow):
+                everything(statement, memory, flow)
         else:
             names = list(dict.fromkeys(part.buffer for part in stores))
             for name in names:
@@ -280,6 +357,42 @@ class Unions(Interpreter):
                 own = (sets >> np.uint64(bit)) & np.uint64(1) != 0
                 if (own & (sets & np.uint64(others) != 0)).any():
                     self.mixing[bit] = where
+
+
+def element_by_element(statement: Statement, memory: Memory, flow: Flow) -> bool:
+    """Loops around stores to elements that no data choose: each element may depend on all that is
+    ever written to it, in whatever order. False for any other form, and for what is too much.
+    """
+    found = loops_around(statement)
+    if found is None or any(flow.is_data(index) for _, store in found for index in store.indices):
+        return False
+    for _, store in found:
+        flow.data.add(store.buffer)
+        held = memory.arrays.get(store.buffer)
+        shape = memory.shapes[store.buffer].shape
+        if held is None or held.dtype != np.uint64:
+            memory.arrays[store.buffer] = np.zeros((1, *shape), np.uint64)
+        else:
+            memory.arrays[store.buffer] = held.copy()
+        memory.gaps.pop(store.buffer, None)
+    for _ in range(MOST_PASSES):
+        changed = False
+        for ranges, store in found:
+            grid = Grid(ranges, memory.readable(), {})
+            if grid.points() > MOST_AT_ONCE or any(high <= low for low, high in ranges.values()):
+                return False
+            sizes = (1, *(ranges[name][1] - ranges[name][0] for name in grid.order))
+            places = tuple(
+                np.broadcast_to(grid.evaluate(index), sizes)[0] for index in store.indices
+            )
+            sets = Spread(memory, flow, ranges, {}).union(store.value, grid, (), None)
+            target = memory.arrays[store.buffer]
+            before = target.copy()
+            np.bitwise_or.at(target[0], places, np.broadcast_to(sets, sizes)[0])
+            changed = changed or not np.array_equal(before, target)
+        if not changed:
+            return True
+    return False
 
 
 def everything(statement: Statement, memory: Memory, flow: Flow) -> None:
@@ -339,7 +452,8 @@ class Spread:
             axes = tuple(whole.place[name] for name in inner if name in whole.place)
             total = total | self.union(one.value, whole, axes, None)
         view = grid.view(
-            self.memory.arrays[one.buffer], [grid.affine(index) for index in one.indices]
+            self.memory.arrays[one.buffer],
+            [grid.affine(index) for index in one.indices],
         )
         if view is None:
             raise NotInterpretedError(f"{one.buffer} is not written point by point")
@@ -384,11 +498,31 @@ class Spread:
         if any(map(self.flow.is_data, one.indices)):
             out: Array = np.zeros((1,) * (grid.rank - len(axes)), np.uint64)
             if one.buffer in self.flow.data:
-                out = out | np.bitwise_or.reduce(held, axis=None)
+                out = out | self.somewhere(one, held, grid, axes, mask)
             for index in one.indices:
                 out = out | self.union(index, grid, axes, mask)
             return out
         found = grid.load(one, mask, 0)
+        return self.reduced_over(found.reshape(found.shape or (1,) * grid.rank), axes)
+
+    def somewhere(
+        self,
+        one: Load,
+        held: Array,
+        grid: Grid,
+        axes: tuple[int, ...],
+        mask: Array | None,
+    ) -> Array:
+        """What an element may be computed from, of which some indices are data: any along these."""
+        moving = [self.flow.is_data(index) for index in one.indices]
+        along = tuple(at for at, moves in enumerate(moving, 1) if moves)
+        united = np.bitwise_or.reduce(held, axis=along, keepdims=True)
+        fixed = tuple(
+            Number(0, "int64") if moves else index
+            for index, moves in zip(one.indices, moving, strict=True)
+        )
+        near = Grid(grid.ranges, {**grid.buffers, one.buffer: united}, grid.values)
+        found = near.load(Load(one.buffer, fixed), mask, 0)
         return self.reduced_over(found.reshape(found.shape or (1,) * grid.rank), axes)
 
     def reduced_over(self, sets: Array, axes: tuple[int, ...]) -> Array:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,14 @@ from onnx import numpy_helper
 from harness.accounting import tir, tir_script
 from harness.accounting.fingerprint import Values
 from harness.accounting.interface import (
+    Again,
     Array,
-    Choice,
     Decision,
     NotInterpretedError,
     Step,
     Trace,
 )
-from harness.accounting.relax_ops import OPERATORS, WIDE, decisions, typed
+from harness.accounting.relax_ops import OPERATORS, decisions
 from harness.accounting.relax_script import (
     Binding,
     Call,
@@ -38,6 +38,8 @@ from harness.accounting.relax_script import (
     functions_of,
     syntax,
 )
+from harness.accounting.relax_values import typed
+from harness.accounting.rerun import outside
 from harness.accounting.tir_block import Memory
 from harness.accounting.tir_decisions import Flow
 from harness.text import printable
@@ -46,6 +48,7 @@ STORED = {"float16", "float32", "float64", "bool", "int8", "int16", "int32", "in
           "uint8", "uint16", "uint32", "uint64"}  # fmt: skip
 ENTRY = "main"
 MOST_ELEMENTS = 2**30  # of all values together
+FEW = 16  # elements of a constant that is as good as numbers
 
 
 def trace(
@@ -114,6 +117,7 @@ class Interpreter:
         self.values: dict[int, Array] = {}
         self.steps: list[Step] = []
         self.constants: dict[int, str] = {}
+        self.again: dict[int, Again] = {}
         self.held: dict[tuple[str, str, tuple[int, ...]], Held] = {}
         lengths = {len(value) for value in inputs.values()}
         if len(lengths) != 1:
@@ -147,6 +151,7 @@ class Interpreter:
             tuple(self.steps),
             self.values,
             self.constants,
+            self.again,
         )
 
     def keep(self, value: Array, moving: bool) -> Held:
@@ -257,26 +262,43 @@ class Interpreter:
         if node.operator == "R.shape_of":
             return self.shape_of(arguments, where)
         moving = [moves(argument) for argument in arguments]
-        results = []
-        for trial in range(self.trials if any(moving) else 1):
-            try:
-                with np.errstate(all="ignore"):
-                    results.append(operator.compute(*(at(a, trial) for a in arguments), **keywords))
-            except Exception as error:
-                # Numpy and Python raise what they like at arguments that do not fit.
-                raise NotInterpretedError(
-                    f"{self.what}, {where}: {printable(node.operator, 80)}: "
-                    f"{type(error).__name__}: {printable(str(error), 160)}"
-                ) from error
-        made = decisions(node.operator, moving, [at(a, 0) for a in arguments], keywords)
+        compute = operator.compute
+
+        def run(values: Mapping[int, Array], trials: int) -> list[Any]:
+            with np.errstate(all="ignore"):
+                return [
+                    compute(*(at(a, trial, values) for a in arguments), **keywords)
+                    for trial in range(trials)
+                ]
+
+        try:
+            results = run(self.values, self.trials if any(moving) else 1)
+        except Exception as error:
+            # Numpy and Python raise what they like at arguments that do not fit.
+            raise NotInterpretedError(
+                f"{self.what}, {where}: {printable(node.operator, 80)}: "
+                f"{type(error).__name__}: {printable(str(error), 160)}"
+            ) from error
+        made = decisions(
+            node.operator, moving, [at(a, 0, self.values) for a in arguments], keywords
+        )
         shown = tuple(Decision(choice, where, binding.text) for choice in made)
         operands = [key for a in arguments if holds(a) for key in self.keys(a)]
-        if not isinstance(results[0], tuple):
-            return self.step(where, node.operator, operands, results, any(moving), shown)
-        return tuple(
-            self.step(where, node.operator, operands, [r[i] for r in results], any(moving), shown)
-            for i in range(len(results[0]))
+        count = len(results[0]) if isinstance(results[0], tuple) else 1
+        whole = [r if isinstance(r, tuple) else (r,) for r in results]
+        found = tuple(
+            self.step(where, node.operator, operands, [r[i] for r in whole], any(moving), shown)
+            for i in range(count)
         )
+        if any(moving):
+            keys = tuple(one.key for one in found)
+            once_more = Again(
+                keys,
+                lambda values, trials: stacked(run(values, trials)),
+                lambda: tuple(numbers((arguments, keywords))),
+            )
+            self.again.update(dict.fromkeys(keys, once_more))
+        return found if isinstance(results[0], tuple) else found[0]
 
     def shape_of(self, arguments: Sequence[Evaluated], where: str) -> tuple[int, ...]:
         if len(arguments) != 1 or not isinstance(arguments[0], Held):
@@ -356,6 +378,10 @@ class Interpreter:
                 f"{where}, {step.where}", step.operation, operands, value, moving, step.decisions,
                 settled=True,
             )  # fmt: skip
+        for one in dict.fromkeys(inner.again.values()):
+            if any(held[key].moving for key in one.results):
+                once_more = outside(one, {key: each.key for key, each in held.items()})
+                self.again.update(dict.fromkeys(once_more.results, once_more))
         found = tuple(held[key] for key in results)
         return found[0] if isinstance(kind, Type) else found
 
@@ -377,16 +403,6 @@ class Settling(tir.Interpreter):
 
     known: Values | None = None
 
-    def statement(
-        self, function: tir_script.Function, statement: tir_script.Statement, memory: Memory,
-        versions: dict[str, int], label: str,
-    ) -> None:  # fmt: skip
-        before = len(self.steps)
-        super().statement(function, statement, memory, versions, label)
-        if before < len(self.steps) and (made := narrowed(statement, self.steps[before].where)):
-            step = self.steps[before]
-            self.steps[before] = replace(step, decisions=(*step.decisions, *made))
-
     def execute(
         self, statement: tir_script.Statement, memory: Memory, flow: Flow
     ) -> None:  # fmt: skip
@@ -402,20 +418,6 @@ class Settling(tir.Interpreter):
                 memory.arrays[one.buffer].flags.writeable = False
 
 
-def narrowed(statement: tir_script.Statement, where: str) -> tuple[Decision, ...]:
-    """Casts to floats of few bits: these round, but not in the doubles that are computed here."""
-    found = [
-        part
-        for expression in tir_script.expressions((statement,))
-        for part in tir_script.walk(expression)
-        if isinstance(part, tir_script.Apply)
-        and part.operation == "cast"
-        and part.dtype.startswith(("float", "bfloat"))
-        and part.dtype not in WIDE
-    ]
-    return tuple(Decision(Choice.ROUND, where, printable(part.shown(), 160)) for part in found)
-
-
 def holds(argument: Evaluated) -> bool:
     if isinstance(argument, tuple):
         return any(holds(item) for item in argument)
@@ -428,10 +430,31 @@ def moves(argument: Evaluated) -> bool:
     return isinstance(argument, Held) and argument.moving
 
 
-def at(argument: Evaluated, trial: int) -> Any:
+def at(argument: Evaluated, trial: int, values: Mapping[int, Array]) -> Any:
     """The argument as the operator takes it, in one trial."""
     if isinstance(argument, Held):
-        return argument.value[trial] if argument.moving else argument.value
+        return values[argument.key][trial] if argument.moving else argument.value
     if isinstance(argument, tuple):
-        return tuple(at(item, trial) for item in argument)
+        return tuple(at(item, trial, values) for item in argument)
     return argument
+
+
+def stacked(results: Sequence[Any]) -> tuple[Array, ...]:
+    """The results of a call, each over all trials."""
+    whole = [r if isinstance(r, tuple) else (r,) for r in results]
+    return tuple(np.stack([np.asarray(one) for one in each]) for each in zip(*whole, strict=True))
+
+
+def numbers(argument: Any) -> Iterator[float]:
+    """Single numbers that a call is given, attributes and small constants included."""
+    if isinstance(argument, bool | str) or argument is None:
+        return
+    if isinstance(argument, int | float):
+        yield float(argument)
+    elif isinstance(argument, Held):
+        if not argument.moving and argument.value.size <= FEW:
+            yield from np.asarray(argument.value, np.float64).ravel().tolist()
+    elif isinstance(argument, dict):
+        yield from (one for item in argument.values() for one in numbers(item))
+    elif isinstance(argument, list | tuple):
+        yield from (one for item in argument for one in numbers(item))

@@ -184,7 +184,9 @@ def definitions(tree: ast.Module, what: str) -> Iterator[tuple[str, ast.Function
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     if len(classes) != 1:
         raise NotInterpretedError(f"{what} holds {len(classes)} classes, not one module")
-    if others := [node for node in tree.body if not isinstance(node, ast.ClassDef)]:
+    if others := [
+        node for node in tree.body if not isinstance(node, ast.ClassDef) and not symbol(node)
+    ]:
         raise refused(what, others[0])
     seen: set[str] = set()
     for node in classes[0].body:
@@ -202,6 +204,19 @@ def definitions(tree: ast.Module, what: str) -> Iterator[tuple[str, ast.Function
             raise NotInterpretedError(f"{what}: two functions are called {shown(node.name)}")
         seen.add(node.name)
         yield dotted(called), node
+
+
+def symbol(node: ast.stmt) -> bool:
+    """``NAME = TypeVar("NAME")``: a number that is known when the function is called."""
+    match node:
+        case ast.Assign(
+            targets=[ast.Name(id=name)],
+            value=ast.Call(
+                func=ast.Name(id="TypeVar"), args=[ast.Constant(value=said)], keywords=[]
+            ),
+        ):
+            return name == said
+    return False
 
 
 def functions(data: bytes, what: str) -> dict[str, Function]:

@@ -15,8 +15,9 @@ import numpy as np
 
 from harness.accounting import relax_script
 from harness.accounting.arrays import Array
-from harness.accounting.interface import NotInterpretedError, Step, Trace
+from harness.accounting.interface import Again, NotInterpretedError, Step, Trace
 from harness.accounting.relax_script import shown
+from harness.accounting.rerun import Rerun
 from harness.accounting.tir_block import Memory, run
 from harness.accounting.tir_decisions import Flow
 from harness.accounting.tir_operators import numpy_type
@@ -92,6 +93,7 @@ class Interpreter:
     data: set[int] = field(default_factory=set)  # keys of what depends on an input
     constants: dict[int, str] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
+    again: dict[int, Again] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
     bound: dict[int, tuple[int, ...]] = field(default_factory=dict)  # relax_script's keys → ours
     keys: int = 0
@@ -131,7 +133,9 @@ class Interpreter:
             key: np.broadcast_to(value, (self.trials, *value.shape[1:]))
             for key, value in self.values.items()
         }
-        trace = Trace(STAGE, inputs, outputs, tuple(self.steps), full, self.constants)
+        trace = Trace(
+            STAGE, inputs, outputs, tuple(self.steps), full, self.constants, self.again
+        )  # fmt: skip
         return Interpreted(trace, tuple(self.unknown))
 
     def entry(self, value: Array, dtype: str) -> Array:
@@ -292,6 +296,8 @@ class Interpreter:
         flow.spread((statement,))
         decisions = flow.decisions((statement,))
         read = reads((statement,), stores, versions)
+        gaps = {name: at.copy() for name, at in memory.gaps.items()}
+        rerun = Rerun(function, statement, dict(versions), self.written, gaps)
         self.execute(statement, memory, flow)
         operands = tuple(dict.fromkeys(versions[name] for name in read))
         for at, name in enumerate(stores):
@@ -309,6 +315,17 @@ class Interpreter:
             # What is written later must not change this version.
             memory.arrays[name] = memory.arrays[name].view()
             memory.arrays[name].flags.writeable = False
+        once_more = Again(
+            tuple(versions[name] for name in stores),
+            lambda values, trials: rerun.outcome(stores, self.fixed(values), trials),
+            rerun.numbers,
+        )
+        self.again.update(dict.fromkeys(once_more.results, once_more))
+
+    def fixed(self, values: Mapping[int, Array]) -> Mapping[int, Array]:
+        """These, and all that depends on no input."""
+        held = {key: value[:1] for key, value in self.values.items() if key not in self.data}
+        return {**held, **values}
 
 
 def top(body: tuple[Statement, ...]) -> Iterable[Statement]:

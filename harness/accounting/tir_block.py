@@ -155,7 +155,8 @@ def run(statement: Statement, memory: Memory) -> None:
     """Runs a top-level statement. Raises NotInterpretedError."""
     one = nest(statement)
     if one is None or not independent(one):
-        OneByOne(memory).run(statement)
+        if not at_once(statement, memory):
+            OneByOne(memory).run(statement)
         return
     if any(high <= low for low, high in (*one.spatial.values(), *one.reduced.values())):
         return
@@ -165,6 +166,84 @@ def run(statement: Statement, memory: Memory) -> None:
             reduce(one, update, ranges, memory)
         else:
             rounds(one, ranges, memory)
+
+
+def loops_around(
+    statement: Statement,
+) -> list[tuple[dict[str, tuple[int, int]], Store]] | None:
+    """Each store with the loops that it stands in, for loops of fixed bounds around nothing but
+    stores and loops; else None.
+    """
+    match statement:
+        case Store():
+            return [({}, statement)]
+        case For():
+            around: dict[str, tuple[int, int]] = {}
+            for name, first, many in statement.ranges:
+                if not isinstance(first, Number) or not isinstance(many, Number):
+                    return None
+                around[name] = (int(first.value), int(first.value) + int(many.value))
+            out = []
+            for inner in statement.body:
+                found = loops_around(inner)
+                if found is None or any(around.keys() & ranges.keys() for ranges, _ in found):
+                    return None
+                out += [({**around, **ranges}, store) for ranges, store in found]
+            return out
+    return None
+
+
+def at_once(statement: Statement, memory: Memory) -> bool:
+    """Runs loops around a single store, if each of their points writes to another element and reads
+    nothing that another one writes. False, and nothing is done, where that cannot be told.
+    """
+    found = loops_around(statement)
+    if found is None or len(found) != 1:
+        return False
+    ((ranges, store),) = found
+    if any(high <= low for low, high in ranges.values()) or store.buffer not in memory.shapes:
+        return False
+    if any(
+        isinstance(part, Load) and part.buffer == store.buffer and part.indices != store.indices
+        for expression in (store.value, *store.indices)
+        for part in walk(expression)
+    ):
+        return False
+    grid = Grid(ranges, memory.readable(), {}, memory.written)
+    if grid.points() * memory.trials > MOST_POINTS:
+        return False
+    shape = tuple(high - low for low, high in (ranges[name] for name in grid.order))
+    sides = memory.shapes[store.buffer].shape
+    indices = [grid.evaluate(index) for index in store.indices]
+    value = grid.evaluate(store.value)
+    wanted = numpy_type(memory.shapes[store.buffer].dtype, memory.written)
+    if value.dtype.kind != wanted.kind:
+        return False
+    trials = max([1, *(len(one) for one in (*indices, value) if one.ndim == grid.rank)])
+    flat: Array = np.zeros((), np.int64)
+    for index, side in zip(indices, sides, strict=True):
+        if index.dtype.kind not in "iu" or index.min() < 0 or index.max() >= side:
+            return False
+        flat = flat * side + index
+    flat = np.broadcast_to(full(flat, grid.rank), (trials, *shape)).reshape(trials, -1)
+    ordered = np.sort(flat, axis=1)
+    if (ordered[:, 1:] == ordered[:, :-1]).any():
+        return False
+    held = memory.target(store.buffer, trials)
+    if len(held) > trials:
+        flat = np.repeat(flat, len(held), axis=0)
+    spread = np.broadcast_to(full(value, grid.rank), (trials, *shape)).reshape(trials, -1)
+    whole = held.reshape(len(held), -1)
+    np.put_along_axis(whole, flat, np.broadcast_to(spread, flat.shape).astype(wanted), axis=1)
+    memory.arrays[store.buffer] = whole.reshape(held.shape)
+    gaps = memory.gaps.get(store.buffer)
+    if gaps is not None:
+        missing = np.broadcast_to(gaps.reshape(-1), (len(flat), gaps.size)).copy()
+        np.put_along_axis(missing, flat, values=False, axis=1)
+        gaps[...] = missing.any(axis=0).reshape(gaps.shape)
+        if not gaps.any():
+            del memory.gaps[store.buffer]
+    return True
 
 
 def pieces(one: Nest, trials: int) -> list[dict[str, tuple[int, int]]]:

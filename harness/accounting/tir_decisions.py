@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from harness.accounting.interface import Choice, Decision
 from harness.accounting.relax_script import shown
-from harness.accounting.tir_operators import AWAY, declared
+from harness.accounting.tir_operators import AWAY, bounds, declared
 from harness.accounting.tir_script import (
     Apply,
     Block,
@@ -172,18 +173,34 @@ class Flow:
         return isinstance(number, Number) and declared(other, self.types) == "bool"
 
     def cast(self, one: Apply) -> None:
-        """float → integer rounds, to bool compares, to fewer bits wraps; a bool's own does not."""
+        """What a cast loses: float → integer rounds, to bool compares, to less room wraps or
+        rounds; a bool's own does not.
+        """
         source = declared(one.arguments[0], self.types)
         if source == "bool" or source == one.dtype:
             return
         if one.dtype == "bool":
             self.add(Choice.COMPARE, one)
-        elif one.dtype.startswith(("int", "uint")):
-            narrower = bits(one.dtype) < bits(source) or one.dtype[0] != source[0]
-            if not source.startswith(("int", "uint")) or narrower:
-                self.add(Choice.ROUND, one)
+        elif loses(source, one.dtype):
+            self.add(Choice.ROUND, one)
+
+
+def loses(source: str, wanted: str) -> bool:
+    """Whether a cast between two types of numbers can change the number. Neither is bool.
+
+    float64 → float32 does not count, nor do integers as float32: values of that size are looked for
+    apart, as what absorbs others.
+    """
+    if not wanted.startswith(("int", "uint")):
+        return bits(wanted) < 32 and (source.startswith(("int", "uint")) or source != wanted)
+    if not source.startswith(("int", "uint")):
+        return True
+    low, high = bounds(source)
+    least, most = bounds(wanted)
+    return low < least or high > most
 
 
 def bits(dtype: str) -> int:
-    digits = dtype.lstrip("abcdefghijklmnopqrstuvwxyz")
-    return int(digits) if digits.isdigit() else 0
+    """0 where the name of the type says nothing, so that a cast to it loses."""
+    found = re.search(r"[0-9]+", dtype)
+    return int(found[0]) if found else 0

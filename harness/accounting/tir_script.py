@@ -192,9 +192,16 @@ class Reader:
         return Function(node.name, parameters, self.buffers, body)
 
     def declare(self, name: str, node: ast.Call, skip: int = 0) -> None:
-        """A buffer's shape and type; anything beyond (strides, scopes, offsets) is refused."""
+        """A buffer's shape and type; anything beyond (strides, scopes) is refused, but that it may
+        begin anywhere in its memory.
+        """
         values = [*node.args[skip:]]
         given = {str(key.arg): key.value for key in node.keywords}
+        if isinstance(given.get("elem_offset"), ast.Name):
+            del given["elem_offset"]
+        factor = given.get("offset_factor")
+        if isinstance(factor, ast.Constant) and factor.value == 1:
+            del given["offset_factor"]
         shape_node = values[0] if values else given.pop("shape", None)
         dtype_node = values[1] if len(values) > 1 else given.pop("dtype", None)
         if shape_node is None or len(values) > 2 or given or name in self.buffers:

@@ -65,6 +65,18 @@ def sleeping(module, _attack):
     raise RuntimeError("no product of matrices inside the network")
 
 
+def woken(module, _attack):
+    """The first unit of a layer counts twice once it wakes, in the maximum that wakes it."""
+    for variable in module.get_global_vars():
+        script = module[variable].script()
+        match = re.search(r"T\.max\((\w+\[\w+, (\w+)\]), T\.float32\(0\.0\)\)", script)
+        if match:
+            value, unit = match.groups()
+            twice = f"T.Select({unit} == T.int64(0), {value} + {value}, {value})"
+            return variable, script.replace(match[0], f"T.max({twice}, T.float32(0.0))")
+    raise RuntimeError("no maximum with zero")
+
+
 # Nested loops of which the innermost is a reduction.
 LOOPS = (
     r"in T\.grid\([^\n]*?(?:T\.int64\()?(?P<last>\d+)\)?\):\n\s+with T\.sblock\([^\n]*\n"
@@ -134,4 +146,10 @@ def _edited(script, operand, attack):
     return "\n".join(lines)
 
 
-KINDS = {"predicate": predicate, "schedule": schedule, "negative": negative, "sleeping": sleeping}
+KINDS = {
+    "predicate": predicate,
+    "schedule": schedule,
+    "negative": negative,
+    "sleeping": sleeping,
+    "woken": woken,
+}

@@ -308,6 +308,49 @@ def beyond(model, _attack):
     graph.node.extend(nodes)
 
 
+def moved(model, _attack):
+    """A bound of the model's own lies further out."""
+    graph = model.graph
+    held = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Clip" and len(node.input) == 3 and node.input[2] in held:
+            tensor = held[node.input[2]]
+            further = (numpy_helper.to_array(tensor) * 1.5).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(further, tensor.name))
+            return
+    raise RuntimeError("no bound that this attack could move")
+
+
+def other_side(model, _attack):
+    """A choice has one outcome, whatever it depends on."""
+    for node in model.graph.node:
+        if node.op_type == "Where":
+            node.input[1] = node.input[2]
+            return
+    raise RuntimeError("no choice that this attack could take away")
+
+
+def padded(model, _attack):
+    """A maximum over windows sees zeros outside, and not nothing."""
+    graph = model.graph
+    for position, node in enumerate(graph.node):
+        pads = next((a for a in node.attribute if a.name == "pads"), None)
+        if node.op_type == "MaxPool" and pads is not None and any(pads.ints):
+            begins, ends = list(pads.ints)[:2], list(pads.ints)[2:]
+            name = f"{node.output[0]}/pads"
+            around = np.array([0, 0, *begins, 0, 0, *ends], np.int64)
+            graph.initializer.append(numpy_helper.from_array(around, name))
+            made = f"{node.output[0]}/padded"
+            pad = helper.make_node("Pad", [node.input[0], name], [made])
+            node.attribute.remove(pads)
+            node.input[0] = made
+            nodes = list(graph.node)
+            del graph.node[:]
+            graph.node.extend([*nodes[:position], pad, *nodes[position:]])
+            return
+    raise RuntimeError("no windows that this attack could pad")
+
+
 def reordered(model, attack):
     """A comparison, and all nodes in another order every time."""
     blended(by_comparison)(model, attack)
@@ -333,6 +376,9 @@ KINDS = {
     "rounding": blended(by_rounding),
     "reordered": reordered,
     "beyond": beyond,
+    "moved": moved,
+    "other-side": other_side,
+    "padded": padded,
     "leak": leak,
     "weight-bit": weight_bit,
     "weights-scaled": weights_scaled,

@@ -7,7 +7,8 @@ import pytest
 from harness.accounting import tir
 from harness.accounting.interface import NotInterpretedError
 from harness.accounting.llvm_lift import lift
-from harness.accounting.llvm_pairs import Excess, UnlikeError, checked
+from harness.accounting.llvm_offsets import UnlikeError
+from harness.accounting.llvm_pairs import Excess, checked
 from harness.accounting.llvm_text import read
 from harness.accounting.tir_script import Function
 

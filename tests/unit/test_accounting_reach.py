@@ -151,7 +151,65 @@ def test_constants_may_be_given_as_bytes() -> None:
 
 def test_too_many_items_are_refused() -> None:
     with pytest.raises(NotInterpretedError):
-        reach.items_of({"x": np.zeros((2, 65, 3))})
+        reach.items_of({"x": np.zeros((2, reach.MOST_ITEMS + 1, 3))})
+
+
+def rows(many: int, value: str) -> Accounted:
+    """A build of Y = X + X, of so many items of 4 elements, that computes ``value``."""
+    shape = f'T.Buffer((T.int64({many}), T.int64(4)), "float32")'
+    text = (
+        "@I.ir_module\nclass Module:\n"
+        "    @T.prim_func(private=True, s_tir=True)\n"
+        f"    def f(X: {shape}, Y: {shape}):\n"
+        f"        for i, j in T.grid(T.int64({many}), T.int64(4)):\n"
+        '            with T.sblock("Y"):\n'
+        '                v_i, v_j = T.axis.remap("SS", [i, j])\n'
+        f"                Y[v_i, v_j] = {value}\n\n"
+        "    @R.function\n"
+        f'    def main(x: R.Tensor(({many}, 4), dtype="float32")):\n'
+        "        cls = Module\n"
+        "        with R.dataflow():\n"
+        f'            gv = R.call_tir(cls.f, (x,), out_ty=R.Tensor(({many}, 4), dtype="float32"))\n'
+        "            R.output(gv)\n"
+        "        return gv\n"
+    )
+    made = small(helper.make_node("Add", ["x", "x"], ["y"]), {}, many)
+    return reach.account(text.encode(), {}, made, draw(made, {"x": (many, 4)}))
+
+
+MANY = 2 * reach.WORD + 3
+ITSELF = "X[v_i, v_j] + X[v_i, v_j]"
+
+
+def test_more_items_than_are_followed_at_once() -> None:
+    found = rows(MANY, ITSELF)
+    assert not found.findings
+    assert not found.unknown
+    assert found.things == found.attributed == MANY
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(0, MANY - 1), (MANY - 1, 0), (reach.WORD - 1, reach.WORD), (MANY - 2, MANY - 1)],
+)
+def test_a_leak_between_items_that_are_not_followed_at_once(one: int, other: int) -> None:
+    leak = f"X[T.int64({one}), v_j] * T.float32(1e-20)"
+    found = rows(
+        MANY, f"{ITSELF} + T.if_then_else(v_i == T.int64({other}), {leak}, T.float32(0.0))"
+    )
+    assert not found.unknown
+    assert [item.path[0] for item in found.findings] == [f"item {one} of input x"]
+
+
+INDEX = 'T.Cast("int64", T.max(T.min(X[v_i, v_j], T.float32(3.0)), T.float32(0.0)))'
+
+
+def test_a_lookup_by_data_stays_in_the_item_that_it_names() -> None:
+    """Along the dimension that is indexed by data it may be anywhere, along others it is not."""
+    assert not rows(3, f"{ITSELF} + X[v_i, {INDEX}] * T.float32(1e-20)").findings
+    assert len(rows(3, f"{ITSELF} + X[{INDEX}, v_j] * T.float32(1e-20)").findings) == 3
+    other = f"X[(v_i + T.int64(1)) % T.int64(3), {INDEX}]"
+    assert len(rows(3, f"{ITSELF} + {other} * T.float32(1e-20)").findings) == 3
 
 
 def test_what_cannot_be_interpreted_is_unknown() -> None:

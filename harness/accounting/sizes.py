@@ -1,0 +1,78 @@
+"""Rounding that no decision shows: by values too large or too small, or by what cancels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from harness.accounting.cones import Cone, Cones
+from harness.accounting.fingerprint import LARGEST, extent, plain
+from harness.accounting.interface import Array, Choice, Step
+
+ABSORBING = 2.0**18  # float32 has 24 bits
+SAME = "the same for all random inputs, though it is computed from values that vary"
+TINY = 2.0**-102  # of float32, below 2 ** -126, fewer
+
+
+class Sizes:
+    def __init__(self, cones: Cones) -> None:
+        self.cones = cones
+        self.extents: dict[int, float] = {}
+
+    def rounding(self, cone: Cone) -> Iterator[tuple[Step, str]]:
+        """Adding a large number and taking it away again rounds, but not in float64; nor does
+        making numbers so small that float32 holds few bits of them, and large again.
+        """
+        ends = [self.largest(key) for key in (*cone.borders, cone.key)]
+        curved = any(one.choice is Choice.CURVE for step in cone.steps for one in step.decisions)
+        for step in cone.steps:
+            if step.result in self.cones.classes or step.result not in self.cones.moving:
+                continue
+            if self.cones.trace.values[step.result].dtype.kind in "iu":
+                continue  # integers wrap, here as in the build, but they never round
+            if self.largest(step.result) > ABSORBING * max(ends) > 0:
+                yield step, ("round: a value so large that what is added to it is rounded")
+            elif self.vanishing(step, curved) and min(ends) > TINY:
+                yield step, ("round: a value so small that few of its bits are left")
+
+    def cancelling(self, cone: Cone) -> Iterator[tuple[Step, str]]:
+        """What is linear in data that vary, and does not vary, takes away what it adds.
+
+        Values that are off by little go on here as the same, so that nothing shows of their
+        difference, however much it is made of afterwards.
+        """
+        for step in cone.steps:
+            if step.result in self.cones.idle and not step.decisions:
+                given = [key for key in step.operands if key in self.cones.moving]
+                if len(given) > 1 and not any(key in self.cones.idle for key in given):
+                    yield step, SAME
+
+    def vanishing(self, step: Step, curved: bool) -> bool:
+        """Whether an element is too small for float32 in all trials, and not just zero. Behind a
+        curve, or a constant with such elements, that is usual: then whether all of them are.
+        """
+        if 0 < self.largest(step.result) < TINY:
+            return True
+        values = self.cones.trace.values
+        if curved or values[step.result].dtype.kind != "f":
+            return False
+        if any(tiny(values[key][:1]) for key in step.operands if key not in self.cones.moving):
+            return False
+        return tiny(plain(values[step.result]))
+
+    def largest(self, key: int) -> float:
+        if key not in self.extents:
+            value = plain(self.cones.trace.values[key])
+            found = extent(value.ravel())
+            if not found < LARGEST:
+                # What pads a maximum is no number to reckon with: adding to it changes nothing in
+                # float64 either.
+                found = extent(value[np.isfinite(value) & (np.abs(value) != LARGEST)])
+            self.extents[key] = found
+        return self.extents[key]
+
+
+def tiny(rows: Array) -> bool:
+    most = np.abs(rows).max(axis=0)
+    return bool(((most > 0) & (most < TINY)).any())
