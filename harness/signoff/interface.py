@@ -104,7 +104,8 @@ class Requirements:
     count where a verifier's evidence explains the difference. unanimous: whether every builder of
     the trust file must have spoken and agreed. max_age_days: of a verdict; 0 for any.
     chain: steps of the model's history that must be there without a gap.
-    declared: what may be merely declared, by name; sections: whether parts of the shipped file that
+    declared: what may be merely declared, by name: explanations on somebody's word, and toolchains
+    that the settings leave out; sections: whether parts of the shipped file that
     are never loaded may differ (a stripped library).
     """
 

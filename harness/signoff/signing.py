@@ -134,8 +134,10 @@ def sign_off(
         release.name,
         now,
     )
-    if decision.refusals:
-        decision = replace(decision, refusals=_reasons(decision, run, match))
+    skipped = tuple(_skipped(release, run))
+    if decision.refusals or skipped:
+        refusals = (*skipped, *_reasons(decision, run, match))
+        decision = replace(decision, refusals=refusals)
         pair = written(decision.refusals)
     for data in pair:
         pen.keep(data, bundle)
@@ -144,6 +146,13 @@ def sign_off(
             decision, notes=(*decision.notes, *_layout(release, run, bundle, trust, pen, now))
         )
     return decision
+
+
+def _skipped(release: Release, run: Run) -> Iterator[str]:
+    """Toolchains that the settings leave out for this model, and the policy does not name."""
+    for _, toolchain in sorted(run.request.without):
+        if toolchain not in release.policy.release.declared:
+            yield f"{toolchain} was left out of the run, and [release] declared does not name it"
 
 
 def _layout(

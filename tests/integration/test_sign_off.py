@@ -321,3 +321,22 @@ def test_the_history_of_the_model_is_shown_and_can_be_required(place: Place) -> 
     assert "data.tar" in (place.root / "page.html").read_text("utf-8")
     place("keys", "revoke", "lab", "--why", "left the company", "--keys", "keys.toml")
     assert "left the company" in place.verify("small.so", "--policy", "chain.toml", code=1)
+
+
+def test_a_toolchain_that_is_left_out_has_to_be_named(place: Place) -> None:
+    (place.root / "nightly.toml").write_text(
+        f'toolchains = ["{CLEAN[0]}", "{CLEAN[1]}", "{CLEAN[2]}"]\n'
+        'replayers = ["llvm/22.1.8-xtc-x86_64"]\n[variations]\nbuilds = 2\n'
+        '[[model]]\nname = "other"\npath = "small.onnx"\ninputs = ["x=2x8"]\n'
+        '[[model]]\nname = "tiny"\npath = "small.onnx"\ninputs = ["x=2x8"]\n'
+        f'[model.without]\n"{CLEAN[1]}" = "it is tired"\n'
+    )
+    wanted = (
+        "sign-off", "tiny", "--artifact", "small.so", "--engine", "sandbox", "--keys", "keys.toml",
+        "--key", "alice.pem", "--bundle", "release", "--repeat", "1",
+    )  # fmt: skip
+    said = place(*wanted, "--policy", "policy.toml", code=1)
+    assert f"{CLEAN[1]} was left out of the run" in said
+    text = POLICY.replace("builders = 2", f'builders = 2\ndeclared = ["{CLEAN[1]}"]')
+    (place.root / "named.toml").write_text(text)
+    place(*wanted, "--policy", "named.toml")
