@@ -61,7 +61,7 @@ def place(image: str, tmp_path_factory: pytest.TempPathFactory) -> Place:
 # All that `harness verify` imports: neither a compiler, nor an engine, nor onnx.
 NEEDED = {
     "annotated-types", "cffi", "click", "cryptography", "filelock", "markdown-it-py", "mdurl",
-    "platformdirs", "pycparser", "pydantic", "pydantic-core", "pygments", "rich",
+    "platformdirs", "pycparser", "pydantic", "pydantic-core", "pyelftools", "pygments", "rich",
     "securesystemslib", "typing-extensions", "typing-inspection",
 }  # fmt: skip
 
