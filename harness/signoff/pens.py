@@ -32,12 +32,8 @@ class Pen(Protocol):
         """The statement, signed, as a file."""
         ...
 
-    def opened(self, data: bytes) -> Signed:
-        """Our own statement, as whoever verifies will read it."""
-        ...
-
     def keep(self, data: bytes, bundle: Bundle) -> Rest:
-        """Put it into the bundle."""
+        """Put it into the bundle, if it is what whoever verifies will take for ours."""
         ...
 
 
@@ -53,10 +49,8 @@ class KeyPen:
     def seal(self, statement: Mapping[str, Any]) -> bytes:
         return seal(statement, [self.signer])
 
-    def opened(self, data: bytes) -> Signed:
-        return _ours(open_envelope(data, "this one", self.trust, self.today), self.identity)
-
     def keep(self, data: bytes, bundle: Bundle) -> Rest:
+        _ours(open_envelope(data, "this one", self.trust, self.today), self.identity)
         digest = bundle.add_statement(data)
         return Rest(f"statements/{digest}.json", digest)
 
@@ -74,12 +68,9 @@ class KeylessPen:
     def seal(self, statement: Mapping[str, Any]) -> bytes:
         return sign(statement, self.token, self.config)
 
-    def opened(self, data: bytes) -> Signed:
-        return _ours(self.verifier.open(data, "this one"), self.identity)
-
     def keep(self, data: bytes, bundle: Bundle) -> Rest:
-        path = keep(bundle.root, data)
-        return Rest(str(path.relative_to(bundle.root)), self.opened(data).digest)
+        digest = _ours(self.verifier.open(data, "this one"), self.identity).digest
+        return Rest(str(keep(bundle.root, data).relative_to(bundle.root)), digest)
 
 
 def _ours(found: list[Signed] | Rejected, identity: Identity) -> Signed:

@@ -8,11 +8,13 @@ those upstream that the bundle already holds. Where these refuse, it is the refu
 from __future__ import annotations
 
 import datetime
+import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from harness.audit import Request, replayers_used
 from harness.engines.interface import Engine
@@ -20,12 +22,13 @@ from harness.errors import StoreError
 from harness.models import Report
 from harness.replay import Replayer
 from harness.resolve import Options
-from harness.signoff import layout
+from harness.signoff import layout, strictjson
 from harness.signoff.bundle import Bundle
 from harness.signoff.evidence import Match as Kind
 from harness.signoff.evidence import Shipped
 from harness.signoff.interface import (
     Decision,
+    Identity,
     ReleasePolicy,
     Role,
     Signed,
@@ -43,8 +46,6 @@ from harness.signoff.summary import Rest
 from harness.signoff.verify import decide
 from harness.store import Store, remove_tree
 from harness.tomlfile import read_limited
-
-EVIDENCE_FILE = "statements/{}.json"
 
 
 @dataclass(frozen=True)
@@ -104,29 +105,28 @@ def sign_off(
         release.sha256, release.size, match.kind, match.library, match.reason, match.sections
     )
 
-    def written(refusals: Sequence[str]) -> tuple[bytes, bytes]:
-        """(evidence, summary), signed."""
-        evidence = pen.seal(
-            evidence_statement(
-                run.report, run.report.models[0].name, shipped,
-                file=release.file, release=release.name, policy=release.policy,
-                ledger=run.request.ledger, ledger_sha256=ledger_sha256, refusals=refusals,
-            ),
+    def evidence(refusals: Sequence[str]) -> dict[str, Any]:
+        return evidence_statement(
+            run.report, run.report.models[0].name, shipped,
+            file=release.file, release=release.name, policy=release.policy,
+            ledger=run.request.ledger, ledger_sha256=ledger_sha256, refusals=refusals,
         )  # fmt: skip
-        digest = pen.opened(evidence).digest
-        summary = summary_statement(
+
+    def summary(resting: Sequence[Rest], passed: bool) -> dict[str, Any]:
+        return summary_statement(
             file=release.file, sha256=release.sha256, verifier=pen.identity.name, verified=now,
             release=release.name, policy_sha256=release.policy.sha256,
-            rests_on=[*rests, Rest(EVIDENCE_FILE.format(digest), digest)], passed=not refusals,
+            rests_on=resting, passed=passed,
         )  # fmt: skip
-        return evidence, pen.seal(summary)
 
-    pair = written(())
+    # As it would be read, and not signed: a signature once made can get out, into a public log of
+    # sigstore's for one, and nothing is ever signed as passed that is not.
+    first = _as_read(evidence(()), pen.identity)
+    last = _as_read(summary([*rests, Rest("evidence", first.digest)], True), pen.identity)
     alone = replace(release.policy, release=replace(release.policy.release, verifiers=1))
-    tried = [pen.opened(data) for data in pair]
     decision = decide(
         release.sha256,
-        [*heard, *tried],
+        [*heard, first, last],
         rejected,
         bundle.material,
         trust,
@@ -136,16 +136,21 @@ def sign_off(
     )
     skipped = tuple(_skipped(release, run))
     if decision.refusals or skipped:
-        refusals = (*skipped, *_reasons(decision, run, match))
-        decision = replace(decision, refusals=refusals)
-        pair = written(decision.refusals)
-    for data in pair:
-        pen.keep(data, bundle)
+        decision = replace(decision, refusals=(*skipped, *_reasons(decision, run, match)))
+    told = pen.keep(pen.seal(evidence(decision.refusals)), bundle)
+    pen.keep(pen.seal(summary([*rests, told], not decision.refusals)), bundle)
     if not decision.refusals and match.kind is Kind.IDENTICAL:
         decision = replace(
             decision, notes=(*decision.notes, *_layout(release, run, bundle, trust, pen, now))
         )
     return decision
+
+
+def _as_read(statement: Mapping[str, Any], signer: Identity) -> Signed:
+    """What :func:`open_envelope` would make of the statement, signed by ``signer``."""
+    payload = strictjson.canonical(statement)
+    digest = hashlib.sha256(payload).hexdigest()
+    return Signed("this sign-off", digest, signer, "", strictjson.parse(payload, "the statement"))
 
 
 def _skipped(release: Release, run: Run) -> Iterator[str]:
@@ -202,7 +207,7 @@ def _reasons(decision: Decision, run: Run, match: Match) -> tuple[str, ...]:
 def _rests(signed: Sequence[Signed], own: Sequence[Rest]) -> tuple[Rest, ...]:
     """Everything that the decision is given by: our own, and what builders and upstream said."""
     others = [
-        Rest(f"statements/{each.file}", each.digest)
+        Rest(each.file if "/" in each.file else f"statements/{each.file}", each.digest)
         for each in signed
         if each.signer.role in (Role.BUILDER, Role.UPSTREAM)
     ]
