@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import onnx
 import pytest
 from onnx import TensorProto
 
@@ -107,6 +108,24 @@ def test_operator_set_that_the_compiler_lacks(harness: Harness, tmp_path: Path) 
     assert done.code == 2
     assert done.verdict()["verdict"] == "INCONCLUSIVE"
     assert done.verdict()["reasons"]
+
+
+def test_operator_that_the_compiler_cannot_take_is_named(harness: Harness, tmp_path: Path) -> None:
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Attention", ["q", "k", "v"], ["y"], scale=0.3)],
+        "g",
+        [value(name, TensorProto.FLOAT, [1, 2, 4, 4]) for name in "qkv"],
+        [value("y", TensorProto.FLOAT, [1, 2, 4, 4])],
+    )
+    opset = onnx.helper.make_opsetid("", 23)
+    path = tmp_path / "attentive.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10), path)
+    done = harness("run", path, *ONE, "--json")
+    assert done.code == 2
+    assert done.verdict()["verdict"] == "INCONCLUSIVE"
+    (reason, *_) = done.verdict()["reasons"]
+    assert reason.endswith("unsupported: Attention KeyError: 'num_heads'")
 
 
 def test_unknown_toolchain_lists_near_names(harness: Harness, small: Callable[..., Path]) -> None:
