@@ -155,6 +155,34 @@ class Erf(OpRun):  # type: ignore[misc]
         return (kernels.erf(x),)
 
 
+class HardSwish(OpRun):  # type: ignore[misc]
+    """The reference evaluator's sixth is a float32's: near -3, where it cancels, that shows."""
+
+    def _run(self, x: Array) -> Result:
+        return (x * np.clip(x / 6 + 0.5, 0, 1),)
+
+
+class LRN(OpRun):  # type: ignore[misc]
+    """The reference evaluator leaves channels out of the sums."""
+
+    def _run(
+        self, x: Array, alpha: float | None = None, beta: float | None = None,
+        bias: float | None = None, size: int | None = None,
+    ) -> Result:  # fmt: skip
+        if not size or size < 1:
+            raise ValueError("no size")
+        before = min((size - 1) // 2, x.shape[1])
+        after = min(size - 1 - (size - 1) // 2, x.shape[1])
+        squares = np.pad(x**2, [(0, 0), (before + 1, after), *[(0, 0)] * (x.ndim - 2)])
+        sums = np.cumsum(squares, axis=1)
+        sums = sums[:, before + after + 1 :] - sums[:, : x.shape[1]]
+        scale = (0.0001 if alpha is None else alpha) / size
+        return (
+            x
+            / ((1.0 if bias is None else bias) + scale * sums) ** (0.75 if beta is None else beta),
+        )
+
+
 class LayerNormalization(SlowLayerNormalization):  # type: ignore[misc]
     def _run(
         self, x: Array, scale: Array, b: Array | None = None, axis: int | None = None,
@@ -281,8 +309,8 @@ def along(value: Array, data: Array, axis: int | None) -> Array:
 
 
 OWN: list[type[OpRun]] = [
-    BatchNormalization, Conv, ConvTranspose, Erf, MaxPool, AveragePool, GlobalMaxPool,
-    LayerNormalization, Resize, DequantizeLinear, QuantizeLinear,
+    BatchNormalization, Conv, ConvTranspose, Erf, MaxPool, AveragePool, GlobalMaxPool, HardSwish,
+    LRN, LayerNormalization, Resize, DequantizeLinear, QuantizeLinear,
 ]  # fmt: skip
 for operator in OWN:
     operator.op_domain = ""

@@ -157,10 +157,41 @@ def picked(rng: random.Random) -> Network:
     return made
 
 
+def curved(rng: random.Random) -> Network:
+    """Curves whose other half is computed, grows beyond all measure and is not taken."""
+    made = Network(rng, (2, 8), opset=18)
+    made.add("MatMul", made.weights(8, 7))
+    made.add("Elu", alpha=0.7)
+    made.add("MatMul", made.weights(7, 6))
+    made.add("Selu")
+    made.add("MatMul", made.weights(6, 6))
+    made.add("Mish")
+    made.add("MatMul", made.weights(6, 3))
+    return made
+
+
+def mobile(rng: random.Random) -> Network:
+    """Hard curves and a gate by channel, as models for phones have; a normalization over
+    neighbouring channels, as older ones have.
+    """
+    made = Network(rng, (1, 3, 8, 8))
+    made.add("Conv", made.weights(6, 3, 3, 3), made.weights(6), strides=[2, 2])
+    whole = made.add("HardSwish")
+    made.add("GlobalAveragePool")
+    made.add("Conv", made.weights(6, 6, 1, 1), made.weights(6))
+    made.add("HardSigmoid", alpha=1 / 6, beta=0.5)
+    made.add("Mul", whole)
+    made.add("LRN", size=3, alpha=0.02)
+    made.add("GlobalMaxPool")
+    made.add("Flatten")
+    made.add("MatMul", made.weights(6, 4))
+    return made
+
+
 NETWORKS: Mapping[str, Callable[[random.Random], Network]] = {
     "many": many, "rounded": rounded, "chosen": chosen, "half": half, "pixels": pixels,
     "words": words, "placed": placed, "positions": positions,
-    "picked": picked,
+    "picked": picked, "curved": curved, "mobile": mobile,
 }  # fmt: skip
 
 

@@ -296,6 +296,20 @@ def test_rounding_by_a_large_number(image: Case) -> None:
     assert "round: a value so large" in told(found)
 
 
+def test_rounding_of_which_hardly_anything_is_left(image: Case) -> None:
+    """A millionth of what was rounded by a large number: less than any number has to agree."""
+    shape = 'R.Tensor((1, 8, 8, 8), dtype="float32")'
+    lines = [
+        f'd1: {shape} = R.add(lv15, R.const(12582912.0, "float32"))',
+        f'd2: {shape} = R.subtract(d1, R.const(12582912.0, "float32"))',
+        f'd3: {shape} = R.multiply(d2, R.const(0.000001, "float32"))',
+        f'd4: {shape} = R.multiply(lv15, R.const(0.999999, "float32"))',
+        f"d5: {shape} = R.add(d3, d4)",
+    ]
+    found = image.account(planted(image.text, "lv15", lines, "d5"))
+    assert "round: a value so large" in told(found)
+
+
 def test_rounding_by_numbers_too_small_for_their_bits(image: Case) -> None:
     shape = "(1, 8, 8, 8)"
     lines = [

@@ -177,6 +177,30 @@ def test_batch_normalization_does_not_train_at_older_opsets() -> None:
     assert np.allclose(evaluate(model, inputs).values["y"][0], wanted)
 
 
+@pytest.mark.parametrize("size", [1, 3, 4, 9])
+def test_neighbouring_channels_are_all_counted(size: int) -> None:
+    """The sum is from ``c - floor((size - 1) / 2)`` to ``c + ceil((size - 1) / 2)``, by ONNX."""
+    node = helper.make_node("LRN", ["x"], ["y"], size=size, alpha=0.3, beta=0.6, bias=2.0)
+    model = one_node(node, [2, 5, 2, 3], {})
+    inputs = draw(model, {"x": (2, 5, 2, 3)})
+    found = evaluate(model, inputs).values["y"][0]
+    x = inputs["x"][0].astype(np.float64)
+    for c in range(5):
+        first, last = max(0, c - (size - 1) // 2), min(4, c + -(-(size - 1) // 2))
+        squares = sum(x[:, other] ** 2 for other in range(first, last + 1))
+        wanted = x[:, c] / (2.0 + np.float32(0.3) / size * squares) ** np.float32(0.6)
+        assert np.allclose(found[:, c], wanted, rtol=1e-12)
+
+
+def test_a_hard_swish_is_exact_near_its_bound() -> None:
+    """As a compiler computes it, by adding three and taking a sixth."""
+    model = one_node(helper.make_node("HardSwish", ["x"], ["y"]), [64], {})
+    x = np.linspace(-3 - 1e-3, -3 + 1e-3, 64)
+    found = evaluate(model, {"x": np.stack([x, x])}).values["y"][0]
+    wanted = x * np.clip(x + 3, 0, 6) / 6
+    assert np.abs(found - wanted).max() < 1e-14
+
+
 def test_the_error_function_is_exact() -> None:
     points = np.concatenate([np.linspace(-7, 7, 3001), [0.46875, 1e-300, np.inf, -np.inf]])
     wanted = [math.erf(point) for point in points]
