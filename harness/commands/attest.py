@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from harness.commands.releasing import FILE, build, build_options, say, signing_of
+from harness.commands.releasing import FILE, build, release_options, say, signing_of
 from harness.errors import UsageError
 from harness.models import Policy
 from harness.settings import Variations
@@ -24,7 +24,7 @@ from harness.verdict import exit_code
 @click.command()
 @click.argument("model")
 @click.option("--copy-to", type=FILE, help="Write the library that was built there, to ship it.")
-@build_options
+@release_options
 def attest(model: str, copy_to: Path | None, **rest: Any) -> None:
     """Build MODEL and sign what came out, as a builder.
 

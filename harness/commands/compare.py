@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from harness import audit, settings, upgrade, upgrading
+from harness.commands.building import progress_of
 from harness.commands.common import Terminal, folder_option, out_option
 from harness.diverging import Subject
 from harness.engines.select import ENGINES, choose
@@ -18,7 +19,6 @@ from harness.models import Policy
 from harness.pages import report_page
 from harness.plan import model_name
 from harness.reports import upgrade as page
-from harness.reports.progress import Lines, Live, Quiet
 from harness.resolve import DEFAULT_REPLAYER, Options, image_problem, resolve
 from harness.settings import Chosen, Settings, Variations
 from harness.sources import ModelSource, parse_input
@@ -121,7 +121,7 @@ def compare(
         docker=Chosen((left, right)),
     )
     store = Store(out)
-    progress = _progress(quiet)
+    progress = progress_of(quiet)
     with progress:
         chosen, notes = choose(engine, partial(image_problem, what, options))
         for note in notes:
@@ -169,10 +169,3 @@ def _sources(
         if names.count(name) > 1:
             raise UsageError(f"two models are called {name}", "Rename one of the files.")
     return tuple(found)
-
-
-def _progress(quiet: bool) -> Quiet:
-    if quiet:
-        return Quiet()
-    console = Terminal(stderr=True)
-    return Live(console) if console.is_terminal else Lines(console)

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import datetime
-import os
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from harness import audit, settings
-from harness.commands.common import F, Terminal, out_option
+from harness.commands.building import build_options, carried_out, options_of
+from harness.commands.common import F
 from harness.commands.show import show_report
-from harness.engines.select import ENGINES, choose
 from harness.errors import UsageError
 from harness.models import Policy
-from harness.pages import report_page
 from harness.plan import model_name
-from harness.reports.progress import Lines, Live, Quiet
 from harness.resolve import (
     DEFAULT_REPLAYER,
     Options,
     default_toolchains,
-    image_problem,
-    resolve,
 )
 from harness.settings import Chosen, Settings, Variations
 from harness.signoff import keyless, keylesssigning
@@ -36,14 +30,13 @@ from harness.signoff.signers import load_signer
 from harness.signoff.signing import Run
 from harness.signoff.trust import load_trust
 from harness.sources import ModelSource, parse_input
-from harness.store import Store
 from harness.text import printable
 
 FILE = click.Path(path_type=Path)
 SIGSTORE = "sigstore:"
 
 
-def build_options(function: F) -> F:
+def release_options(function: F) -> F:
     """What is built, and by whom it is said."""
     decorators = [
         click.option("--bundle", required=True, type=FILE, help="Folder of signed statements."),
@@ -63,26 +56,10 @@ def build_options(function: F) -> F:
                      help="A toolchain to build with. Can be given several times."),
         click.option("--replayer", "replayers", multiple=True, metavar="NAME",
                      help="An independent LLVM that regenerates stages."),
-        click.option("--repeat", type=click.IntRange(1, 1000), metavar="N",
-                     help="Builds per toolchain; the first is the control."),
-        click.option("--variation-seed", type=click.IntRange(0), metavar="SEED",
-                     help="Draw the variations from this seed."),
-        click.option("--engine", type=click.Choice(["auto", *ENGINES]), default="auto",
-                     show_default=True, help="How builds are isolated."),
-        click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, metavar="N",
-                     help="Builds at the same time. [default: number of CPUs]"),
-        click.option("--toolchains-dir", "folders", multiple=True,
-                     type=click.Path(exists=True, file_okay=False, path_type=Path),
-                     help="Another folder of toolchains. Can be given several times."),
-        click.option("--explanations", type=click.Path(dir_okay=False, path_type=Path),
-                     help="Another ledger of accepted differences."),
-        click.option("--fresh", is_flag=True, help="Use nothing that earlier runs remembered."),
-        out_option,
-        click.option("--quiet", is_flag=True, help="Print no progress and no table."),
     ]  # fmt: skip
     for decorator in reversed(decorators):
         function = decorator(function)
-    return function
+    return build_options(function)
 
 
 @dataclass(frozen=True)
@@ -144,23 +121,9 @@ def outside(*given: tuple[str, Path], bundle: Path) -> None:
 
 def build(model: str, policy: Policy, rest: dict[str, Any]) -> Run:
     """The ordinary run about one model, shown as always."""
-    options = Options(
-        engine=rest["engine"], jobs=rest["jobs"], seed=rest["variation_seed"],
-        repeat=rest["repeat"], fresh=rest["fresh"], toolchain_folders=tuple(rest["folders"]),
-        explanations=rest["explanations"],
-    )  # fmt: skip
+    options = options_of(rest)
     what = _settings(model, policy, options, rest)
-    store = Store(rest["out"])
-    progress = _progress(rest["quiet"])
-    with progress:
-        engine, notes = choose(options.engine, partial(image_problem, what, options))
-        for note in notes:
-            progress.say(f"note: {note}")
-        request = resolve(what, options, store, notes, progress.say, engine)
-        _refuse_redteam(request)
-        progress.say(f"run {request.run} on the {engine.name} engine")
-        report = audit.run(request, engine, store, progress)
-        store.save_page(report.run, report_page(report, store))
+    report, request, engine, store = carried_out(what, options, rest, _refuse_redteam)
     show_report(report, store, False, rest["quiet"])
     return Run(report, request, options, engine, store)
 
@@ -210,13 +173,6 @@ def _refuse_redteam(request: audit.Request) -> None:
                 "nothing of it is ever signed",
                 "Leave it out.",
             )
-
-
-def _progress(quiet: bool) -> Quiet:
-    if quiet:
-        return Quiet()
-    console = Terminal(stderr=True)
-    return Live(console) if console.is_terminal else Lines(console)
 
 
 def say(rest: dict[str, Any], line: str) -> None:

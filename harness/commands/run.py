@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -11,17 +10,16 @@ from typing import Any, NoReturn
 
 import click
 
-from harness import audit, redteam, settings
-from harness.commands.common import F, Terminal, out_option, print_error
+from harness import redteam, settings
+from harness.commands.building import build_options, carried_out, options_of
+from harness.commands.common import F, print_error
 from harness.commands.show import show_report
-from harness.engines.select import ENGINES, choose
+from harness.engines.select import choose
 from harness.environments import say_nothing
 from harness.errors import HarnessError, UsageError
 from harness.models import Policy
-from harness.pages import report_page
 from harness.plan import model_name
-from harness.reports.progress import Lines, Live, Quiet
-from harness.resolve import DEFAULT_REPLAYER, Options, default_toolchains, image_problem, resolve
+from harness.resolve import DEFAULT_REPLAYER, Options, default_toolchains, image_problem
 from harness.settings import Chosen, Settings, Variations
 from harness.sources import ModelSource, parse_input
 from harness.store import Store
@@ -31,19 +29,6 @@ from harness.verdict import exit_code
 def run_options(function: F) -> F:
     """What `run` and `nightly` have in common."""
     decorators = [
-        click.option("--repeat", type=click.IntRange(1, 1000), metavar="N",
-                     help="Builds per toolchain; the first is the control."),
-        click.option("--variation-seed", type=click.IntRange(0), metavar="SEED",
-                     help="Draw the variations from this seed, to run a build again."),
-        click.option("--engine", type=click.Choice(["auto", *ENGINES]), default="auto",
-                     show_default=True, help="How builds are isolated."),
-        click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, metavar="N",
-                     help="Builds at the same time. [default: number of CPUs]"),
-        out_option,
-        click.option("--resume", metavar="RUN",
-                     help="Go on with an interrupted run: use the builds that it finished."),
-        click.option("--fresh", is_flag=True,
-                     help="Run every replay, also those with a result from an earlier run."),
         click.option("--numeric", is_flag=True,
                      help="Also run the built libraries: numbers, and inputs that fire a finding."),
         click.option("--no-accounting", is_flag=True,
@@ -52,17 +37,11 @@ def run_options(function: F) -> F:
                      help="Do not look for the variation that makes repeats differ."),
         click.option("--keep", is_flag=True,
                      help="Keep the builds' folders until the run ends, to look at them."),
-        click.option("--toolchains-dir", "folders", multiple=True,
-                     type=click.Path(exists=True, file_okay=False, path_type=Path),
-                     help="Another folder of toolchains. Can be given several times."),
-        click.option("--explanations", type=click.Path(dir_okay=False, path_type=Path),
-                     help="Another ledger of accepted differences."),
         click.option("--json", "as_json", is_flag=True, help="Print report.json instead."),
-        click.option("--quiet", is_flag=True, help="Print no progress and no table."),
     ]  # fmt: skip
     for decorator in reversed(decorators):
         function = decorator(function)
-    return function
+    return build_options(function)
 
 
 @click.command()
@@ -102,7 +81,7 @@ def run(
     shapes = dict(parse_input(text) for text in inputs)
     if len(shapes) != len(inputs):
         raise UsageError("an --input is given twice", "Give each input one shape.")
-    options = _options(rest)
+    options = options_of(rest)
     chosen = tuple(dict.fromkeys(names)) or default_toolchains(options)
     repeat = options.repeat or Variations().builds
     # A build that is not repeated was asked for; then one build is what there is to be had.
@@ -135,8 +114,8 @@ def nightly(path: Path, canary: bool, **rest: Any) -> None:
     """Run everything that nightly.toml lists."""
     what = settings.load(path)
     if canary:
-        _canary(what, _options(rest), rest)
-    _run(what, _options(rest), rest)
+        _canary(what, options_of(rest), rest)
+    _run(what, options_of(rest), rest)
 
 
 def _canary(what: Settings, options: Options, rest: dict[str, Any]) -> None:
@@ -161,40 +140,7 @@ def _canary(what: Settings, options: Options, rest: dict[str, Any]) -> None:
         print_error(f"canary: caught, {'; '.join(f'{k}: {v}' for k, v in played.found.items())}")
 
 
-def _options(rest: dict[str, Any]) -> Options:
-    return Options(
-        engine=rest["engine"],
-        jobs=rest["jobs"],
-        seed=rest["variation_seed"],
-        repeat=rest["repeat"],
-        resume=rest["resume"],
-        fresh=rest["fresh"],
-        bisect=not rest["no_bisect"],
-        keep=rest["keep"],
-        toolchain_folders=tuple(rest["folders"]),
-        explanations=rest["explanations"],
-        account=not rest["no_accounting"],
-        numeric=rest["numeric"],
-    )
-
-
 def _run(what: Settings, options: Options, rest: dict[str, Any]) -> NoReturn:
-    console = Terminal(stderr=True)
-    progress: Quiet
-    if rest["quiet"]:
-        progress = Quiet()
-    elif console.is_terminal:
-        progress = Live(console)
-    else:
-        progress = Lines(console)
-    store = Store(rest["out"])
-    with progress:
-        engine, notes = choose(options.engine, partial(image_problem, what, options))
-        for note in notes:
-            progress.say(f"note: {note}")
-        request = resolve(what, options, store, notes, progress.say, engine)
-        progress.say(f"run {request.run} on the {engine.name} engine")
-        report = audit.run(request, engine, store, progress)
-        store.save_page(report.run, report_page(report, store))
+    report, _, _, store = carried_out(what, options, rest)
     show_report(report, store, rest["as_json"], rest["quiet"])
     sys.exit(exit_code(report))

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from harness import environments, images, toolchains
-from harness.commands.releasing import FILE, Signing, build, build_options, outside, signing_of
+from harness.commands.releasing import FILE, Signing, build, outside, release_options, signing_of
 from harness.commands.verify import write_page
 from harness.engines.docker import Docker
 from harness.errors import StoreError, UsageError
@@ -48,7 +48,7 @@ LEDGER = HERE / "toolchains" / "explanations.toml"
 @click.option("--attach", multiple=True, type=FILE,
               help="A signed statement about the model. Can be given several times.")  # fmt: skip
 @click.option("--html", type=FILE, help="Write the decision as a page there.")
-@build_options
+@release_options
 def sign_off_command(
     model: str, artifact: Path, policy: Path, release: str | None, linkers: tuple[str, ...],
     attach: tuple[Path, ...], html: Path | None, **rest: Any,

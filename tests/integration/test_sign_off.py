@@ -8,8 +8,10 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -272,6 +274,36 @@ def test_what_is_attached_must_verify(place: Place) -> None:
     (place.root / "upstream.json").write_text(json.dumps(envelope))
     said = place.sign_off("--artifact", "small.so", "--attach", "upstream.json", code=2)
     assert "upstream.json does not count" in said
+
+
+def test_an_interrupted_attestation_goes_on(place: Place) -> None:
+    words = (
+        "attest", "small.onnx", "--toolchain", CLEAN[0], "--key", "ann.pem", "--repeat", "6",
+        "--jobs", "1", "--engine", "sandbox", "--keys", "keys.toml", "--input", "x=2x8",
+        "--bundle", "another",
+    )  # fmt: skip
+    results = place.root / "results"
+    child = subprocess.Popen(
+        [sys.executable, "-m", "harness", *words], cwd=place.root,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        until = time.monotonic() + 60
+        while not list(results.glob("*/builds/**/record.json")) and time.monotonic() < until:
+            time.sleep(0.05)
+        child.send_signal(signal.SIGINT)
+        _, said = child.communicate(timeout=30)
+    finally:
+        child.kill()
+    assert child.returncode == 2 and b"--resume" in said
+    assert not list((place.root / "another").glob("statements/*"))
+    (run,) = [path.name for path in results.iterdir() if path.name != "objects"]
+    kept = len(list(results.glob("*/builds/**/record.json")))
+    assert kept
+    again = place(*words, "--resume", run)
+    assert again.count(": kept,") == kept
+    assert list((place.root / "another").glob("statements/*"))
 
 
 def test_a_release_is_built_again_from_its_bundle_alone(place: Place) -> None:
