@@ -154,15 +154,34 @@ class Cones:
                 others |= region.reached
         return list(found.values()), others
 
-    def takers(self, number: int, around: Iterable[Node]) -> list[Node]:
-        """The nodes that start from a class, but for those around it."""
+    def takers(self, key: int, number: int, around: Iterable[Node]) -> list[Node]:
+        """The nodes that start from a class, but for those around it: first those whose results
+        are computed of ``key`` here, too.
+        """
         names = set(self.members[number])
         inner = {node.index for node in around}
-        return [
+        found = [
             node
             for node in self.source.nodes
             if names.intersection(node.inputs) and node.index not in inner
         ]
+        made = self.following(key)
+        return sorted(
+            found, key=lambda node: made.isdisjoint(map(self.source.classes.get, node.outputs))
+        )
+
+    def following(self, key: int) -> set[int | None]:
+        """The classes of the first values that are computed of it, and are the model's."""
+        found: set[int | None] = set()
+        waiting, seen = [key], {key}
+        while waiting:
+            for step in self.users[waiting.pop()]:
+                if step.result in self.classes:
+                    found.add(self.classes[step.result])
+                elif step.result not in seen:
+                    seen.add(step.result)
+                    waiting.append(step.result)
+        return found
 
     def allowed(self, key: int, others: set[int]) -> bool:
         """Whether a border is one of these classes, or a linear function of such alone, and only

@@ -130,7 +130,7 @@ class Matching:
             if number not in self.spare:
                 self.around[number] = inner
                 self.spare[number] = self.needs(inner)
-            takers = self.cones.takers(number, self.around[number])
+            takers = self.cones.takers(cone.key, number, self.around[number])
             self.decisions(cone, number, self.spare[number], takers)
             self.widths(cone, [*self.around[number], *takers])
             others.add(number)

@@ -141,6 +141,22 @@ def positions(rng: random.Random) -> Network:
     return made
 
 
+def masked(rng: random.Random) -> Network:
+    """A mean by weights, in which the filling has none."""
+    made = Network(rng, (2, 7), TensorProto.INT64)
+    empty = made.add("Equal", made.constant(0, np.int64))
+    found = made.add("Gather", "x", of=made.weights(25, 6))
+    made.add("MatMul", made.weights(6, 1))
+    scores = made.add("Squeeze", made.constant([2], np.int64))
+    made.add("Where", made.constant(-10000), scores, of=empty)
+    made.add("Softmax", axis=-1)
+    made.add("Unsqueeze", made.constant([1], np.int64))
+    made.add("MatMul", found)
+    made.add("Squeeze", made.constant([1], np.int64))
+    made.add("MatMul", made.weights(6, 4))
+    return made
+
+
 def picked(rng: random.Random) -> Network:
     """The largest few, in order, and what stands in the same places elsewhere."""
     made = Network(rng, (2, 8))
@@ -191,7 +207,7 @@ def mobile(rng: random.Random) -> Network:
 NETWORKS: Mapping[str, Callable[[random.Random], Network]] = {
     "many": many, "rounded": rounded, "chosen": chosen, "half": half, "pixels": pixels,
     "words": words, "placed": placed, "positions": positions,
-    "picked": picked, "curved": curved, "mobile": mobile,
+    "masked": masked, "picked": picked, "curved": curved, "mobile": mobile,
 }  # fmt: skip
 
 
