@@ -166,6 +166,7 @@ OPERATORS = [
     ("gv = R.nn.softmax(v, axis=-1)", np.exp(V) / np.exp(V).sum(-1, keepdims=True)),
     ("gv = R.permute_dims(v, axes=None)", V.transpose(0, 2, 1)),
     ("gv = R.strided_slice(v, (1,), (1,), (99,), (2,), assume_inbound=False)", V[:, :, 1::2]),
+    ("gv = R.strided_slice(v, (1,), (-1,), (-99,), (-1,), assume_inbound=False)", V[:, :, ::-1]),
     ("gv = R.concat((v, v), axis=1)", np.concatenate([V, V], 2)),
     ("gv = R.split(v, indices_or_sections=[2], axis=1)", V[:, :, :2]),
     ("lv = R.split(v, indices_or_sections=[2], axis=1)\ngv = lv[1]", V[:, :, 2:]),
