@@ -8,6 +8,7 @@ lies play no part, so that two machines with the same Python get the same digest
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -135,9 +136,22 @@ def verify(toolchain: Definition, *, cache: Path | None = None) -> Environment |
 
 
 def discard(toolchain: Definition, *, cache: Path | None = None) -> None:
-    """Remove the environment of a toolchain of the red team. No other is touched."""
-    if toolchain.redteam:
-        shutil.rmtree(_place(toolchain, cache), ignore_errors=True)
+    """Remove the environment of a toolchain of the red team. No other is touched.
+
+    It goes as a whole, and then its files: if this is interrupted, no half of it is left that
+    would be taken for an environment.
+    """
+    place = _place(toolchain, cache)
+    if not toolchain.redteam or not place.parent.is_dir():
+        return
+    lock = place.parent / f"{place.name}.lock"
+    with FileLock(lock):
+        gone = place.parent / f".{place.name}.gone"
+        shutil.rmtree(gone, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            place.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+        lock.unlink(missing_ok=True)
 
 
 def files_of(environment: Environment) -> dict[str, tuple[str, int]]:

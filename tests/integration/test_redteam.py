@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -145,6 +146,29 @@ def planted(tmp_path: Path) -> Iterator[Planted]:
     yield plant
     for each in made:
         environments.discard(each)
+
+
+def test_an_interrupted_removal_leaves_no_half_of_an_environment(
+    small: Callable[..., Path], planted: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small()
+    evil = planted("codegen-predicate")
+    place = environments.prepare(evil).root.parent
+    remove = shutil.rmtree
+
+    def interrupted(path: Path, **more: bool) -> None:
+        if path.is_dir():
+            (path / "root" / "harness_overlay.pth").unlink(missing_ok=True)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        environments.discard(evil)
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    assert environments.verify(evil) is None
+    assert environments.prepare(evil).root.parent == place
+    environments.discard(evil)
+    assert not list(place.parent.glob(f"*{place.name}*"))
 
 
 def test_a_poisoned_explanation_excuses_nothing_that_it_cannot_prove(
