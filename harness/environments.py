@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 from harness.errors import ToolchainError
 from harness.packages import cache_folder, install
 from harness.process import Completed, run
+from harness.pruning import used
 from harness.text import printable
 from harness.toolchains import Definition, overlay_files
 from harness.trees import listing, tree_digest, walk
@@ -237,6 +238,7 @@ def _make(
 
 def _written_down(toolchain: Definition, place: Path) -> Environment:
     """The environment as it was when it was made. What is there now may be something else."""
+    used(place)
     expected, sha256 = _complete(toolchain, place)
     folders = tuple(path for path, entry in expected.items() if entry.startswith("d "))
     return Environment(place / "root", sha256, folders=folders)

@@ -30,6 +30,7 @@ from harness.errors import EngineError, ToolchainError
 from harness.models import Image
 from harness.packages import Python, cache_folder, download_all
 from harness.process import run
+from harness.pruning import used
 from harness.text import printable
 from harness.toolchains import Definition
 from harness.trees import listing, tree_digest
@@ -296,6 +297,7 @@ def _exported(daemon: Daemon, image: str, name: str, say: Say) -> Path:
             with tempfile.TemporaryDirectory(prefix=".copy-", dir=_work()) as work:
                 _copy_system(daemon, image, Path(work, "system"))
                 Path(work, "system").rename(place / "system")
+    used(place)
     return place / "root"
 
 
@@ -452,6 +454,7 @@ def _wheels(definition: Definition, base: Base, say: Say) -> list[Path]:
             python = Python(base.python, base.machine)
             download_all(lock, new, python, error=ToolchainError, subject=definition.name)
             new.rename(folder)
+    used(folder)
     return sorted(folder.glob("*.whl"))
 
 

@@ -10,9 +10,10 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from harness import environments, images, toolchains
+from harness import environments, images, pruning, toolchains
 from harness.commands.common import Terminal, folder_option
 from harness.engines.docker import Docker
+from harness.packages import cache_folder
 from harness.resolve import Options, folders
 
 
@@ -49,6 +50,26 @@ def prepare(names: tuple[str, ...], force: bool, extra: tuple[Path, ...]) -> Non
             toolchains.find(known, name), force=force, say=click.echo
         )
         click.echo(f"{name}  {environment.sha256[:12]}  {environment.root}")
+
+
+@toolchains_group.command()
+@click.option(
+    "--days",
+    type=click.IntRange(1),
+    default=30,
+    show_default=True,
+    help="Keep what was used within so many days.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+def prune(days: int, dry_run: bool) -> None:
+    """Remove from the cache what no run has used for a while: all of it is made again on demand."""
+    total = 0
+    for found in pruning.unused(cache_folder().absolute(), days):
+        gone = dry_run or pruning.remove(found)
+        total += found.size if gone else 0
+        note = "" if gone else "  kept: in use"
+        click.echo(f"{found.size / 1e6:8.0f} MB  {found.days} days  {found.path}{note}")
+    click.echo(f"{'would free' if dry_run else 'freed'} {total / 1e6:.0f} MB")
 
 
 @toolchains_group.command()

@@ -125,7 +125,9 @@ def test_made_once_and_used_again(world: World) -> None:
     made = list(world.said)
     assert made[0] == f"{NAME}: installing its packages"
     world.wheel.unlink()
+    os.utime(first.root.parent, (0, 0))
     assert world.prepare() == first
+    assert first.root.parent.stat().st_mtime > 0  # or `toolchains prune` would take it for unused
     assert world.said == made  # nothing more was done
 
 
