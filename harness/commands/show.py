@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from harness.commands.common import Terminal, load_run, out_option
-from harness.errors import UsageError
+from harness.commands.common import Terminal, load_run, out_option, print_error
+from harness.errors import StoreError, UsageError
 from harness.models import Report
 from harness.pages import report_page
 from harness.records import dump_independence, dump_report
@@ -20,6 +20,7 @@ from harness.reports.markdown import MarkdownReporter
 from harness.reports.sarif import SarifReporter
 from harness.reports.terminal import WIDTH, TerminalReporter
 from harness.store import Store
+from harness.text import printable
 from harness.verdict import exit_code
 
 REPORTERS: dict[str, Reporter] = {
@@ -47,9 +48,14 @@ def show(run_name: str | None, out: Path, as_json: bool, form: str) -> None:
     """Show a finished run again, or list the runs. RUN may be `latest`."""
     store = Store(out)
     if run_name is None:
+        damaged = False
         for name in store.runs():
-            click.echo(f"{name}  {store.load_report(name).verdict}")
-        return
+            try:
+                click.echo(f"{name}  {store.load_report(name).verdict}")
+            except StoreError as error:
+                damaged = True
+                print_error(f"{name}  cannot be read: {printable(error.what, 300)}")
+        sys.exit(2 if damaged else 0)
     report = load_run(store, run_name)
     if form == "html":
         click.echo(report_page(report, store), nl=False)

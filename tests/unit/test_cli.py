@@ -133,6 +133,15 @@ def test_show_lists_runs_oldest_first(out: Path) -> None:
     assert (shown.exit_code, shown.stdout) == (0, "2026-a  IDENTICAL\n2026-b  UNEXPLAINED\n")
 
 
+def test_a_damaged_report_keeps_no_other_from_being_listed(out: Path) -> None:
+    for run in ("2026-a", "2026-b", "2026-c"):
+        save(out, run=run)
+    (out / "2026-b" / "report.json").write_bytes(b"{")
+    shown = call("show", "--out", out)
+    assert (shown.exit_code, shown.stdout) == (2, "2026-a  IDENTICAL\n2026-c  IDENTICAL\n")
+    assert shown.stderr.startswith("2026-b  cannot be read: ")
+
+
 def test_what_cannot_be_shown_is_one_line(out: Path) -> None:
     assert "no finished run" in one_line(call("show", "latest", "--out", out))
     save(out)
