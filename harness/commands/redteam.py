@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from harness.redteam import Attack, Played, Scenario
 from harness.reports.terminal import WIDTH
 from harness.resolve import Options, image_problem
 from harness.settings import Settings
-from harness.sources import fetch
+from harness.sources import fetch, parse_input
 from harness.store import Store
 from harness.text import printable
 
@@ -39,6 +39,13 @@ from harness.text import printable
     help="Models, clean toolchains and policy.",
 )
 @click.option("--model", "models", multiple=True, metavar="NAME", help="Only these of its models.")
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="NAME=SHAPE",
+    help="Another shape of an input than the settings', for one: a batch of two.",
+)
 @click.option(
     "--scenario",
     type=click.Choice([*(each.value for each in Scenario), "both"]),
@@ -67,8 +74,8 @@ from harness.text import printable
 @click.option("--list", "listing", is_flag=True, help="List the attacks, and plant none.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def redteam_command(
-    names: tuple[str, ...], path: Path, models: tuple[str, ...], scenario: str, engine: str,
-    jobs: int, out: Path, listing: bool, as_json: bool,
+    names: tuple[str, ...], path: Path, models: tuple[str, ...], inputs: tuple[str, ...],
+    scenario: str, engine: str, jobs: int, out: Path, listing: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Plant attacks in clean toolchains, run the ordinary pipeline, and see what catches them.
 
@@ -84,8 +91,8 @@ def redteam_command(
     if listing:
         _list(chosen)
         return
-    what = settings.load(path)
-    played = _play(chosen, what, models, scenario, Options(engine=engine, jobs=jobs), Store(out))
+    what = _shaped(settings.load(path), models, dict(parse_input(text) for text in inputs))
+    played = _play(chosen, what, scenario, Options(engine=engine, jobs=jobs), Store(out))
     if not played:
         raise UsageError(
             "none of these attacks works on these models", "See harness redteam --list."
@@ -97,24 +104,38 @@ def redteam_command(
     sys.exit(any(not each.passed for each in played))
 
 
+def _shaped(
+    what: Settings, models: tuple[str, ...], inputs: dict[str, tuple[int, ...]]
+) -> Settings:
+    """Only these models, and their inputs of these shapes."""
+    unknown = set(models) - {source.name for source in what.models}
+    if unknown:
+        raise UsageError(f"no model is called {printable(min(unknown), 80)!r}")
+    found = []
+    for source in what.models:
+        if models and source.name not in models:
+            continue
+        held = onnx.load(fetch(source), load_external_data=False).graph.input
+        own = {name: inputs[name] for name in inputs if name in {item.name for item in held}}
+        found.append(replace(source, inputs={**source.inputs, **own}))
+    for name in inputs:
+        if not any(name in source.inputs for source in found):
+            raise UsageError(f"no model has an input {printable(name, 80)!r}")
+    return replace(what, models=tuple(found))
+
+
 def _play(
     attacks: list[Attack],
     what: Settings,
-    models: tuple[str, ...],
     scenario: str,
     options: Options,
     store: Store,
 ) -> list[Played]:
-    unknown = set(models) - {source.name for source in what.models}
-    if unknown:
-        raise UsageError(f"no model is called {printable(min(unknown), 80)!r}")
     engine, _ = choose(options.engine, partial(image_problem, what, options))
     console = Terminal(stderr=True)
     wanted = [each for each in Scenario if scenario in (each.value, "both")]
     played = []
     for source in what.models:
-        if models and source.name not in models:
-            continue
         proto = onnx.load(fetch(source))
         for attack in attacks:
             if not redteam.fits(attack, proto, source.inputs):
