@@ -113,6 +113,21 @@ def test_one_compromised_toolchain_is_caught_and_named(
     assert marked == {"", *PLACES}
 
 
+def test_a_batch_can_be_asked_for(
+    harness: Harness, small: Callable[..., Path], tmp_path: Path
+) -> None:
+    small()
+    words = ("redteam", "batch-leak", "--settings", settings(tmp_path), "--scenario", "one")
+    alone = harness(*words, "--input", "x=1x8")
+    assert alone.code == 2 and "none of these attacks works" in alone.err
+    wrong = harness(*words, "--input", "y=3x8")
+    assert wrong.code == 2 and "no model has an input 'y'" in wrong.err
+    done = harness(*words, "--input", "x=3x8", "--json", timeout=600)
+    (played,) = json.loads(done.out)
+    assert played["caught"] and not played["live"], played
+    assert "reach" in played["found"]
+
+
 def test_a_steered_quantiser_is_caught_though_all_are_alike(
     harness: Harness, tmp_path: Path
 ) -> None:
