@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.accounting.cones import Cone, Cones
 from harness.accounting.fingerprint import LARGEST, extent, plain
@@ -33,25 +34,27 @@ class Sizes:
                 continue
             if self.cones.trace.values[step.result].dtype.kind in "iu":
                 continue  # integers wrap, here as in the build, but they never round
-            if self.largest(step.result) > ABSORBING * max(ends) > 0:
-                if not self.left_out(cone, step, ABSORBING * max(ends)):
-                    yield step, ("round: a value so large that what is added to it is rounded")
-            elif self.vanishing(step, curved) and min(ends) > TINY:
+            value = self.cones.trace.values[step.result]
+            large = ABSORBING * max(ends)
+            if self.largest(step.result) > large > 0 and not self.left_out(
+                cone, step, otherwise(value, large)
+            ):
+                yield step, ("round: a value so large that what is added to it is rounded")
+            elif (
+                self.vanishing(step, curved)
+                and min(ends) > TINY
+                and not self.left_out(cone, step, without(value))
+            ):
                 yield step, ("round: a value so small that few of its bits are left")
 
-    def left_out(self, cone: Cone, step: Step, large: float) -> bool:
-        """Whether nothing of the large elements, let alone of their last bits, is in what the cone
-        yields, as of the exponential in the half of an Elu that is not taken: they are changed by
-        far more than a rounding, and nothing follows.
+    def left_out(self, cone: Cone, step: Step, changed: Array) -> bool:
+        """Whether the cone yields the same where a step of it makes other values than it does.
+
+        Then nothing of what was changed is in the result, let alone its last bits: as of the
+        exponential in the half of an Elu that is not taken.
         """
         trace = self.cones.trace
-        before = trace.values[step.result]
-        size = np.abs(before)
-        signs = np.where(np.arange(before.size).reshape(before.shape) % 2, COARSE, -COARSE)
-        with np.errstate(all="ignore"):
-            # What is infinite, or pads a maximum, is not counted as large either.
-            at = (size > large) & (size < LARGEST)
-            values = {step.result: np.where(at, before * (1 + signs), before)}
+        values = {step.result: changed}
         for other in cone.steps:
             if other.result in values or not any(key in values for key in other.operands):
                 continue
@@ -61,7 +64,7 @@ class Sizes:
             given = {key: values.get(key, trace.values[key]) for key in other.operands}
             try:
                 with np.errstate(all="ignore"):
-                    made = again.compute(given, len(before))
+                    made = again.compute(given, len(changed))
             except Exception:  # numpy raises what it likes, and then nothing is shown
                 return False
             values.update(zip(again.results, made, strict=True))
@@ -112,5 +115,26 @@ class Sizes:
 
 
 def tiny(rows: Array) -> bool:
+    return bool(vanished(rows).any())
+
+
+def vanished(rows: Array) -> NDArray[np.bool_]:
+    """Elements that are too small in all trials, and not just zero."""
     most = np.abs(rows).max(axis=0)
-    return bool(((most > 0) & (most < TINY)).any())
+    found: NDArray[np.bool_] = (most > 0) & (most < TINY)
+    return found
+
+
+def without(value: Array) -> Array:
+    """The value, with zeros for what is too small."""
+    return np.where(vanished(value), 0, value)
+
+
+def otherwise(value: Array, large: float) -> Array:
+    """The value, with its large elements changed by far more than a rounding."""
+    with np.errstate(all="ignore"):
+        size = np.abs(value)
+        # What is infinite, or pads a maximum, is not counted as large either.
+        at = (size > large) & (size < LARGEST)
+        signs = np.where(np.arange(value.size).reshape(value.shape) % 2, COARSE, -COARSE)
+        return np.where(at, value * (1 + signs), value)
