@@ -155,6 +155,20 @@ class Erf(OpRun):  # type: ignore[misc]
         return (kernels.erf(x),)
 
 
+class GatherElements(OpRun):  # type: ignore[misc]
+    """The reference evaluator fails where one index of several elements is of a single row."""
+
+    def _run(self, x: Array, indices: Array, axis: int | None = None) -> Result:
+        place = (axis or 0) % x.ndim
+        size = x.shape[place]
+        if indices.ndim != x.ndim or ((indices < -size) | (indices >= size)).any():
+            raise ValueError("indices that do not fit")
+        cut = tuple(
+            slice(None) if at == place else slice(many) for at, many in enumerate(indices.shape)
+        )
+        return (np.take_along_axis(x[cut], indices % max(size, 1), axis=place),)
+
+
 class HardSwish(OpRun):  # type: ignore[misc]
     """The reference evaluator's sixth is a float32's: near -3, where it cancels, that shows."""
 
@@ -309,8 +323,8 @@ def along(value: Array, data: Array, axis: int | None) -> Array:
 
 
 OWN: list[type[OpRun]] = [
-    BatchNormalization, Conv, ConvTranspose, Erf, MaxPool, AveragePool, GlobalMaxPool, HardSwish,
-    LRN, LayerNormalization, Resize, DequantizeLinear, QuantizeLinear,
+    BatchNormalization, Conv, ConvTranspose, Erf, MaxPool, AveragePool, GlobalMaxPool,
+    GatherElements, HardSwish, LRN, LayerNormalization, Resize, DequantizeLinear, QuantizeLinear,
 ]  # fmt: skip
 for operator in OWN:
     operator.op_domain = ""
