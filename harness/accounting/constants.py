@@ -4,6 +4,7 @@ A constant of the executable in the binary, or of the simplified model, has to b
 
 - a constant of the model, or what its own constant nodes evaluate to (``folding``), or what a
   simplifier makes of it by drawing one operator into another (``fusions``),
+- one of these as another implementation of its operators rounds it,
 - one of these with its elements in another arrangement: reshaped, transposed, cast, broadcast,
 - a number that the lowering of one of the model's operators needs, alone or filling a tensor,
 - or what the imported graph computes of such constants (``relax_folding``).
@@ -28,6 +29,7 @@ from harness.accounting.fusions import fusions
 from harness.accounting.interface import Accounted, Array, Kind, Unaccounted
 from harness.accounting.lowering import MAX_SIDES, numbers, shapes
 from harness.accounting.relax_folding import fold_graph
+from harness.accounting.roundings import Between
 from harness.accounting.vm_executable import Executable, PoolTensor
 from harness.text import printable
 
@@ -51,6 +53,9 @@ class Known:
         self.by_digest: dict[str, Source] = {}
         self.by_size: defaultdict[int, list[Source]] = defaultdict(list)
         self.scalars: dict[tuple[str, bytes], str] = {}
+        self.rounded: defaultdict[int, list[Between]] = defaultdict(list)
+        for one in folded.rounded():
+            self.rounded[one.low.size].append(one)
         self.left = MAX_WORK
         self.turned: dict[int, list[tuple[bytes, Source]]] = {}
         for source in self.sources:
@@ -115,7 +120,20 @@ class Known:
         first = data[: value.itemsize]
         if data == first * value.size and (name, first) in self.scalars:
             return f"filled with {self.scalars[name, first]}"
-        return self._cast(value) or self._turned(value) or self._broadcast(value.reshape(shape))
+        return (
+            self._cast(value)
+            or self._turned(value)
+            or self._broadcast(value.reshape(shape))
+            or self._otherwise(value)
+        )
+
+    def _otherwise(self, value: Array) -> str:
+        for one in self.rounded.get(value.size, ()):
+            if not self._may_look(value):
+                return ""
+            if one.holds(value):
+                return f"{one.what}, rounded otherwise"
+        return ""
 
     def _may_look(self, value: Array) -> bool:
         """Whether there is work left for one more comparison; without it nothing is explained."""

@@ -3,7 +3,7 @@
 A compiler evaluates constant parts of a model beforehand. We do so ourselves, with the reference
 implementation of each operator in numpy, so that a constant of a build can be held against the
 result bit for bit. Additions, multiplications, divisions and roots are exactly rounded everywhere;
-other operators may be off by a bit between implementations: such a constant stays unexplained.
+how far other operators may be off between implementations is followed up (``roundings``).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from onnx import numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
 from harness.accounting.interface import Array, NotInterpretedError
+from harness.accounting.roundings import Between, Runs, again, between
 from harness.text import printable
 
 MAX_NODES = 200_000
@@ -52,12 +53,14 @@ class Source:
 class Folded:
     """``values``: each constant of the main graph by its name, with where it comes from.
 
+    ``runs``: of those that implementations round otherwise, what they may be instead.
     ``shapes``: of the values of the main graph that have known ones. ``others``: constants of
     graphs inside it. ``notes``: what could not be evaluated, one line each.
     """
 
     graph: onnx.GraphProto
     values: dict[str, Source] = field(default_factory=dict)
+    runs: dict[str, Runs] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     others: list[Source] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -66,6 +69,12 @@ class Folded:
     def sources(self) -> Iterator[Source]:
         yield from self.values.values()
         yield from self.others
+
+    def rounded(self) -> Iterator[Between]:
+        """What the values may be where another implementation computes them."""
+        for name, runs in self.runs.items():
+            source = self.values[name]
+            yield between(source.what, source.value, runs)
 
     def value(self, name: str) -> Array | None:
         found = self.values.get(name)
@@ -247,6 +256,29 @@ def _evaluate(fixed: onnx.ModelProto, found: Folded) -> None:
             if isinstance(result, np.ndarray | np.generic) and result.dtype.kind != "O":
                 what = f"{node.op_type} {shown(name)} of constants"
                 _keep(found, name, what, np.asarray(result))
+        _follow(node, fixed, found, kept)
+
+
+def _follow(node: onnx.NodeProto, fixed: onnx.ModelProto, found: Folded, names: list[str]) -> None:
+    """What the node's results may be instead, if implementations differ on them."""
+    if not all(name in found.values for name in names):
+        return
+    operands = {name: found.value(name) for name in node.input if name}
+
+    def compute(moved: Mapping[str, Array]) -> list[Array]:
+        return [np.asarray(one) for one in _run(node, fixed, {**operands, **moved})]
+
+    moved = {name: found.runs[name] for name in operands if name in found.runs}
+    results = [found.values[name].value for name in names]
+    try:
+        runs = again(node.op_type, results, moved, compute)
+    except Exception:  # the reference raises whatever numpy raises; then nothing is allowed for
+        return
+    if runs is not None:
+        for name, one, result in zip(names, runs, results, strict=True):
+            found.total += result.nbytes * len(one)
+            if found.total <= MAX_TOTAL and all(run.shape == result.shape for run in one):
+                found.runs[name] = one
 
 
 def _run(
