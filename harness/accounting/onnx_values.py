@@ -36,6 +36,9 @@ PLAIN = {
     AttributeProto.INT, AttributeProto.INTS, AttributeProto.FLOAT, AttributeProto.FLOATS,
     AttributeProto.STRING,
 }  # fmt: skip
+SIZES = {"Shape", "Size"}
+# How many elements there are depends on values.
+COUNTING = {"Compress", "Loop", "NonMaxSuppression", "NonZero", "Scan", "Unique"}
 # Drawn anew at each run, so nothing can be compared.
 RANDOM = {
     "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli",
@@ -106,7 +109,8 @@ def evaluate(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> Source:
     graph = model.graph
     if len(graph.node) > MOST_NODES:
         raise NotInterpretedError(f"the model has more than {MOST_NODES} nodes")
-    settled = {item.name: in_double(numpy_helper.to_array(item)) for item in graph.initializer}
+    held = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+    settled = {name: in_double(value) for name, value in held.items()}
     if graph.sparse_initializer:
         raise NotInterpretedError("the model holds sparse initializers")
     names = [item.name for item in graph.input if item.name not in settled]
@@ -115,6 +119,7 @@ def evaluate(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> Source:
     lengths = {len(value) for value in inputs.values()}
     if len(lengths) != 1:
         raise NotInterpretedError("inputs of different numbers of trials")
+    loose = any(item.op_type in COUNTING for item in graph.node)
     sorter = Sorter()
     values = {name: sorter.sorted(name, in_double(inputs[name])) for name in names}
     trials = lengths.pop()
@@ -124,13 +129,24 @@ def evaluate(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> Source:
         node = node_of(index, proto)
         nodes.append(node)
         ready(proto, node, ChainMap(values, settled))
-        runner = evaluator_of(model, proto, node)
-        if any(given in values for given in node.inputs):
-            runners[index] = runner
-        for name, value in run(runner, node, values, settled, trials).items():
+        moving = [given for given in node.inputs if given in values]
+        # A shape follows from the inputs' shapes, which are fixed, and from no value.
+        fixed = not moving or (node.operator in SIZES and not loose)
+        # As the model has it: a compiler folds it so, and in doubles it may be another table.
+        first = {name: values[name][0] for name in moving}
+        own = in_own_types(model, proto, node, ChainMap(held, first)) if fixed else None
+        if own is not None:
+            held.update(own)
+            found = {name: in_double(value) for name, value in own.items()}
+        else:
+            runner = evaluator_of(model, proto, node)
+            if moving:
+                runners[index] = runner
+            found = run(runner, node, values, settled, trials)
+        for name, value in found.items():
             if name in values or name in settled:
                 raise NotInterpretedError(f"{node.label}: its result has a name already in use")
-            if any(given in values for given in node.inputs):
+            if moving and own is None:
                 values[name] = sorter.sorted(name, value)
             else:
                 settled[name] = value
@@ -145,6 +161,25 @@ def evaluate(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> Source:
         tuple(names), outputs, tuple(nodes), values, settled, sorter.classes, makers, sorter.held,
         runners,
     )  # fmt: skip
+
+
+def in_own_types(
+    model: onnx.ModelProto, proto: onnx.NodeProto, node: Node, held: Mapping[str, Array]
+) -> dict[str, Array] | None:
+    """A node of constants alone, in the types that the model has; None: not to be had so."""
+    if any(name and name not in held for name in node.inputs):
+        return None
+    wanted = [name for name in node.outputs if name]
+    try:
+        runner = evaluator_of(model, proto, node, double=False)
+        with np.errstate(all="ignore"):
+            results = runner.run(wanted, {name: held[name] for name in node.inputs if name})
+    except Exception:  # then it is tried in doubles, and what cannot be had there is told
+        return None
+    found = dict(zip(wanted, results, strict=True))
+    if not all(isinstance(one, np.ndarray | np.generic) for one in found.values()):
+        return None
+    return {name: np.asarray(one) for name, one in found.items()}
 
 
 class Sorter:
@@ -231,12 +266,13 @@ def run(
 
 
 def evaluator_of(
-    model: onnx.ModelProto, proto: onnx.NodeProto, node: Node
+    model: onnx.ModelProto, proto: onnx.NodeProto, node: Node, double: bool = True
 ) -> ReferenceEvaluator:  # fmt: skip
     """One for this node alone, with its floats turned to doubles."""
     copy = onnx.NodeProto()
     copy.CopyFrom(proto)
-    doubled(copy)
+    if double:
+        doubled(copy)
     inputs = [helper.make_tensor_value_info(name, 0, None) for name in dict.fromkeys(proto.input)]
     outputs = [helper.make_tensor_value_info(name, 0, None) for name in proto.output if name]
     inputs = [item for item in inputs if item.name]
@@ -245,7 +281,7 @@ def evaluator_of(
     for function in model.functions:
         kept = alone.functions.add()
         kept.CopyFrom(function)
-        for inner in kept.node:
+        for inner in kept.node if double else ():
             doubled(inner)
     try:
         return ReferenceEvaluator(alone, new_ops=OWN)
