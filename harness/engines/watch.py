@@ -81,7 +81,12 @@ class Watch:
         root = namespace_root(pid)
         if root is None:
             return [f"/proc/{each}" for each in descendants(pid, most)][:most]
-        names = [name for name in os.listdir(f"{root}/proc") if name.isdigit()]  # noqa: PTH208
+        try:
+            names = [name for name in os.listdir(f"{root}/proc") if name.isdigit()]  # noqa: PTH208
+        except OSError:
+            if namespace_root(pid) is not None:
+                raise  # it is there, and does not let itself be counted
+            return []  # it has just ended
         return [f"{root}/proc/{name}" for name in names[:most]]
 
     def held_in_memory(self, pid: int) -> int:
