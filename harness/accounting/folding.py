@@ -9,6 +9,7 @@ how far other operators may be off between implementations is followed up (``rou
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -24,6 +25,7 @@ from harness.text import printable
 MAX_NODES = 200_000
 MAX_VALUE = 512 * 2**20  # bytes of one folded value
 MAX_TOTAL = 4 * 2**30  # bytes of all of them
+MAX_FOLLOWED = 512 * 2**20  # bytes of what other implementations may make of them
 MAX_SHAPE_DATA = 2**16  # bytes of a constant that a shape may follow from
 MAX_ROUNDS = 4  # of folding and inferring shapes
 MAX_NESTED = 8  # graphs inside graphs
@@ -65,6 +67,7 @@ class Folded:
     others: list[Source] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     total: int = 0
+    followed: int = 0  # bytes of ``runs``
 
     def sources(self) -> Iterator[Source]:
         yield from self.values.values()
@@ -261,7 +264,7 @@ def _evaluate(fixed: onnx.ModelProto, found: Folded) -> None:
 
 def _follow(node: onnx.NodeProto, fixed: onnx.ModelProto, found: Folded, names: list[str]) -> None:
     """What the node's results may be instead, if implementations differ on them."""
-    if not all(name in found.values for name in names):
+    if not all(name in found.values for name in names) or found.followed > MAX_FOLLOWED:
         return
     operands = {name: found.value(name) for name in node.input if name}
 
@@ -271,13 +274,13 @@ def _follow(node: onnx.NodeProto, fixed: onnx.ModelProto, found: Folded, names: 
     moved = {name: found.runs[name] for name in operands if name in found.runs}
     results = [found.values[name].value for name in names]
     try:
-        runs = again(node.op_type, results, moved, compute)
+        runs = again(node.op_type, results, moved, compute, zlib.crc32(names[0].encode()))
     except Exception:  # the reference raises whatever numpy raises; then nothing is allowed for
         return
     if runs is not None:
         for name, one, result in zip(names, runs, results, strict=True):
-            found.total += result.nbytes * len(one)
-            if found.total <= MAX_TOTAL and all(run.shape == result.shape for run in one):
+            if all(run.shape == result.shape for run in one):
+                found.followed += result.nbytes * len(one)
                 found.runs[name] = one
 
 

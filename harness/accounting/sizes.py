@@ -15,7 +15,7 @@ ABSORBING = 2.0**18  # float32 has 24 bits
 SAME = "the same for all random inputs, though it is computed from values that vary"
 TINY = 2.0**-102  # of float32, below 2 ** -126, fewer
 COARSE = 2.0**-8  # by which large elements are changed, to see whether the result is made of them
-UNCHANGED = 2.0**-20  # of the largest
+UNCHANGED = 2.0**-40  # of the largest; all is computed in float64
 
 
 class Sizes:

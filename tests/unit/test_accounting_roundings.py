@@ -94,6 +94,36 @@ def test_what_is_rounded_alike_everywhere_stays_bit_for_bit(known: Known) -> Non
             assert origin(known, other) == ""
 
 
+def test_beside_a_pole_an_element_is_not_free() -> None:
+    """There the results of other implementations are anything at all, infinite included."""
+    node = helper.make_node
+    nodes = [
+        node("Sin", ["angles"], ["sines"]),
+        node("Div", ["one", "sines"], ["table"]),
+        node("Add", ["x", "table"], ["y"]),
+    ]
+    angles = np.array([0.0, 3.1415927, 6.2831855, 1.0, 2.0], np.float32)
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "g", [value("x", TensorProto.FLOAT, [5])], [value("y", TensorProto.FLOAT, [5])],
+        [
+            numpy_helper.from_array(angles, "angles"),
+            numpy_helper.from_array(np.float32(1), "one"),
+        ],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    known = known_of(model, {"x": (5,)})
+    with np.errstate(divide="ignore"):
+        table = np.float32(1) / np.sin(angles)
+    assert origin(known, table)
+    for place in range(3):
+        for wrong in (5.0, -5.0, 1e30, np.nan, -np.inf, table[place] * np.float32(1.01)):
+            other = table.copy()
+            other[place] = wrong
+            if not np.array_equal(other, table):
+                assert origin(known, other) == "", (place, wrong)
+
+
 def test_constants_are_computed_in_the_models_own_types() -> None:
     """As a compiler folds them: the sine of a large angle is another one in doubles."""
     node = helper.make_node
