@@ -8,7 +8,6 @@ lies play no part, so that two machines with the same Python get the same digest
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -26,7 +25,7 @@ from filelock import FileLock, Timeout
 from harness.errors import ToolchainError
 from harness.packages import cache_folder, install
 from harness.process import Completed, run
-from harness.pruning import used
+from harness.pruning import remove, used
 from harness.text import printable
 from harness.toolchains import Definition, overlay_files
 from harness.trees import listing, tree_digest, walk
@@ -137,22 +136,10 @@ def verify(toolchain: Definition, *, cache: Path | None = None) -> Environment |
 
 
 def discard(toolchain: Definition, *, cache: Path | None = None) -> None:
-    """Remove the environment of a toolchain of the red team. No other is touched.
-
-    It goes as a whole, and then its files: if this is interrupted, no half of it is left that
-    would be taken for an environment.
-    """
+    """Remove the environment of a toolchain of the red team. No other is touched."""
     place = _place(toolchain, cache)
-    if not toolchain.redteam or not place.parent.is_dir():
-        return
-    lock = place.parent / f"{place.name}.lock"
-    with FileLock(lock):
-        gone = place.parent / f".{place.name}.gone"
-        shutil.rmtree(gone, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            place.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
-        lock.unlink(missing_ok=True)
+    if toolchain.redteam and place.parent.is_dir():
+        remove(place, wait=True)
 
 
 def files_of(environment: Environment) -> dict[str, tuple[str, int]]:

@@ -47,19 +47,24 @@ def unused(cache: Path, days: int) -> Iterator[Unused]:
                 yield Unused(path, _size(path), age)
 
 
-def remove(found: Unused) -> bool:
-    """False: another harness is at work on it. Raises OSError."""
-    lock = found.path.with_name(f"{found.path.name}.lock")
+def remove(place: Path, *, wait: bool = False) -> bool:
+    """False: another harness is at work on it, and was not waited for.
+
+    It goes as a whole, and then its files: if this is interrupted, no half of it is left that
+    would be taken for an environment.
+    """
+    lock = place.with_name(f"{place.name}.lock")
+    gone = place.with_name(f".{place.name.lstrip('.')}.gone")
     try:
-        with FileLock(lock, timeout=0):
-            gone = found.path.with_name(f".{found.path.name.lstrip('.')}.gone")
-            if gone != found.path:
-                found.path.rename(gone)
-            shutil.rmtree(gone)
+        with FileLock(lock, timeout=-1 if wait else 0):
+            shutil.rmtree(gone, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                place.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
             lock.unlink(missing_ok=True)
     except Timeout:
         return False
-    return True
+    return not place.exists()
 
 
 def _size(folder: Path) -> int:

@@ -65,7 +65,7 @@ def prune(days: int, dry_run: bool) -> None:
     """Remove from the cache what no run has used for a while: all of it is made again on demand."""
     total = 0
     for found in pruning.unused(cache_folder().absolute(), days):
-        gone = dry_run or pruning.remove(found)
+        gone = dry_run or pruning.remove(found.path)
         total += found.size if gone else 0
         note = "" if gone else "  kept: in use"
         click.echo(f"{found.size / 1e6:8.0f} MB  {found.days} days  {found.path}{note}")

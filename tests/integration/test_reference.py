@@ -53,6 +53,18 @@ def test_a_batch_normalization_does_not_train(tmp_path: Path, opset: int) -> Non
     assert np.allclose(y, s * (x - m) / np.sqrt(v + np.float32(0.5)) + b, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [1, 4, 5])
+def test_a_local_normalization_counts_all_channels(tmp_path: Path, size: int) -> None:
+    x = np.random.default_rng(0).standard_normal((1, 6, 2, 2)).astype(np.float32)
+    nodes = [helper.make_node("LRN", ["x"], ["y"], size=size, alpha=0.5, beta=0.5, bias=2.0)]
+    ((y,),), why = evaluate(save(tmp_path / "m.onnx", nodes, x.shape, 13), [{"x": x}])
+    assert why == ""
+    near = np.subtract.outer(np.arange(6), np.arange(6))  # of each channel, how far each other is
+    taken = (near <= (size - 1) // 2) & (-near <= -(-(size - 1) // 2))
+    sums = np.einsum("cd,ndhw->nchw", taken.astype(np.float64), x.astype(np.float64) ** 2)
+    assert np.allclose(y, x / np.sqrt(2.0 + 0.5 / size * sums), atol=1e-6)
+
+
 def test_what_it_does_not_know_is_said(tmp_path: Path) -> None:
     nodes = [helper.make_node("Frobnicate", ["x"], ["y"], domain="com.example")]
     path = save(tmp_path / "m.onnx", nodes, (2,), 17)
