@@ -4,8 +4,8 @@ Sums and products of two numbers are rounded alike everywhere; a sine or a long 
 a table that is computed of such results may be off is found as by Monte Carlo arithmetic (D. S.
 Parker, 1997): the results are moved at random by as much as a sound implementation may be off, and
 the table is computed of them again, several times. What lies between the results, and a little
-beyond, is the same table, rounded otherwise. Where that is more than a rounding, as close to a pole,
-an element has to be bit for bit.
+beyond, is the same table, rounded otherwise. Where that is more than a rounding, as close to a
+pole, an element has to be bit for bit.
 """
 
 from __future__ import annotations
